@@ -1,0 +1,1 @@
+"""Text to tokenizer to shards. Knows neither torch nor deepspeed."""
