@@ -1,0 +1,330 @@
+"""THE on-disk format of a corpus: writer and reader. The one thing preprocessing and pipeline both know.
+
+    DIR/train-00000.arrow ...    token shards of the train split
+    DIR/heldout-00000.arrow ...  token shards of the held-out split
+    DIR/tokenizer.model          the SentencePiece model that made the ids
+    DIR/unigram_counts.npy       int64 [len(SPLITS), vocab_size]: how often each id stands in each split's stream
+    DIR/manifest.json            written last: sizes and hashes of all the others, settings, counts
+
+A shard is an Arrow IPC file of ONE record batch, one row a document, columns `source`, `id`, `title` (strings),
+`tokens` (list of uint16, or uint32 above 65536 pieces) and `sentence_ends` (list of int32, offsets within the
+document). One batch makes the children of `tokens` one flat buffer: the shard's token stream, read without a copy
+from the memory map. A document is its sentences' tokens, then one [SEP]. The sentence ends leave the [SEP] out: the
+last one is the document's end minus 1. No [CLS] and no [PAD] is stored.
+The schema's metadata holds format, split, vocab_size and the tokenizer's sha256, so a file describes itself.
+"""
+
+import os
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+
+from preprocessing.manifest import (
+    FORMAT,
+    MANIFEST_FILE,
+    SPLITS,
+    TOKENIZER_FILE,
+    UNIGRAM_COUNTS_FILE,
+    Manifest,
+    ShardInfo,
+    SourceInfo,
+    file_sha256,
+    read_manifest,
+)
+
+__all__ = [
+    "CLS_ID",
+    "FIRST_ORDINARY_ID",
+    "FORMAT",
+    "MASK_ID",
+    "PAD_ID",
+    "SEP_ID",
+    "SPECIAL_PIECES",
+    "SPLITS",
+    "UNK_ID",
+    "Corpus",
+    "Document",
+    "Manifest",
+    "Shard",
+    "ShardInfo",
+    "ShardWriter",
+    "SourceInfo",
+    "open_corpus",
+    "token_dtype",
+]
+
+SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
+FIRST_ORDINARY_ID = 5
+
+REMEDY = "the file is damaged: copy the corpus again, or move it away and run `python -m preprocessing build`"
+
+
+def token_dtype(vocab_size: int) -> str:
+    """Name of the narrowest token type: "uint16" up to 65536 pieces, else "uint32"."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One tokenized document, as a writer takes it: the ids of each sentence, without specials."""
+
+    source: str
+    id: str
+    title: str
+    sentences: Sequence[Sequence[int]]
+
+
+class ShardWriter:
+    """Writes one shard: `add` documents, then `close`. Holds the shard in memory (2 bytes a token).
+
+    The file appears under its name only when whole (temporary name, fsync, rename). As a context manager it closes
+    at the end of the block, and after an error removes the temporary file instead.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        split: str,
+        index: int,
+        token_dtype: str,
+        *,
+        vocab_size: int | None = None,
+        tokenizer_sha256: str = "",
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
+        if token_dtype not in ("uint16", "uint32"):
+            raise ValueError(f"token_dtype {token_dtype!r}, expected 'uint16' or 'uint32'")
+        self.path = Path(directory) / f"{split}-{index:05d}.arrow"
+        self.split, self.token_dtype = split, token_dtype
+        self._id_limit = vocab_size or 1 << (8 * np.dtype(token_dtype).itemsize)
+        self._metadata = {
+            "format": FORMAT,
+            "split": split,
+            "vocab_size": str(vocab_size or ""),
+            "tokenizer_sha256": tokenizer_sha256,
+        }
+        self._strings: dict[str, list[str]] = {"source": [], "id": [], "title": []}
+        self._tokens = array("H" if token_dtype == "uint16" else "I")
+        self._document_offsets = array("i", [0])
+        self._sentence_ends = array("i")
+        self._sentence_offsets = array("i", [0])
+        self._info: ShardInfo | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens added so far, [SEP]s included."""
+        return len(self._tokens)
+
+    def add(self, document: Document) -> None:
+        """Append a document and its closing [SEP]. ValueError: an empty sentence or document, an id out of range."""
+        if not document.sentences or not all(map(len, document.sentences)):
+            raise ValueError(f"document {document.id!r} of {document.source}: it or one of its sentences is empty")
+        start = len(self._tokens)
+        highest = max(map(max, document.sentences))
+        lowest = min(map(min, document.sentences))
+        if lowest < 0 or highest >= self._id_limit:
+            raise ValueError(
+                f"document {document.id!r} of {document.source}: token ids {lowest}..{highest}, "
+                f"expected 0..{self._id_limit - 1}"
+            )
+        for sentence in document.sentences:
+            self._tokens.extend(sentence)
+            self._sentence_ends.append(len(self._tokens) - start)
+        self._tokens.append(SEP_ID)
+        self._document_offsets.append(len(self._tokens))
+        self._sentence_offsets.append(len(self._sentence_ends))
+        self._strings["source"].append(document.source)
+        self._strings["id"].append(document.id)
+        self._strings["title"].append(document.title)
+
+    def _record_batch(self) -> pa.RecordBatch:
+        def lists(offsets: array, values: Any) -> pa.ListArray:
+            return pa.ListArray.from_arrays(pa.array(np.asarray(offsets)), pa.array(np.asarray(values)))
+
+        columns = {name: pa.array(values, pa.string()) for name, values in self._strings.items()}
+        tokens = np.frombuffer(self._tokens, dtype=self.token_dtype)
+        columns["tokens"] = lists(self._document_offsets, tokens)
+        columns["sentence_ends"] = lists(self._sentence_offsets, self._sentence_ends)
+        schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=self._metadata)
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
+
+    def close(self) -> ShardInfo:
+        """Write the file and return what it holds. ValueError: nothing was added. OSError: could not write."""
+        if self._info is not None:
+            return self._info
+        if not self._tokens:
+            raise ValueError(f"{self.path}: a shard without documents")
+        batch = self._record_batch()
+        temporary = self.path.with_name(self.path.name + ".writing")
+        try:
+            with open(temporary, "wb") as file:
+                with pa.ipc.new_file(file, batch.schema) as writer:
+                    writer.write_batch(batch)
+                file.flush()
+                os.fsync(file.fileno())
+            digest, size = file_sha256(temporary), temporary.stat().st_size
+            os.rename(temporary, self.path)
+        except BaseException:  # Ctrl-C too: nothing half-written stays behind
+            temporary.unlink(missing_ok=True)
+            raise
+        self._info = ShardInfo(
+            file=self.path.name,
+            split=self.split,
+            documents=batch.num_rows,
+            sentences=len(self._sentence_ends),
+            tokens=len(self._tokens),
+            bytes=size,
+            sha256=digest,
+        )
+        return self._info
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+class Shard:
+    """One shard on a memory map. The arrays are read-only views of the file; they keep the map alive.
+
+    tokens: [info.tokens], the flat stream. document_ends: [len(self)] int32, the absolute end offset of each
+    document in the stream (its [SEP] included: document i is tokens[document_ends[i - 1]:document_ends[i]]).
+    """
+
+    def __init__(self, path: Path | str, info: ShardInfo, *, token_dtype: str, tokenizer_sha256: str = "") -> None:
+        self.path, self.info = Path(path), info
+        try:
+            with pa.memory_map(str(path)) as source:
+                reader = pa.ipc.open_file(source)
+                batches, batch = reader.num_record_batches, reader.get_batch(0)
+        except (pa.ArrowInvalid, IndexError) as error:
+            raise ValueError(f"{path}: not an Arrow file ({error}); {REMEDY}") from None
+        metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
+        tokens_column, self._sentences_column = batch.column("tokens"), batch.column("sentence_ends")
+        self.tokens: np.ndarray = tokens_column.values.to_numpy(zero_copy_only=True)
+        self.document_ends: np.ndarray = tokens_column.offsets.to_numpy(zero_copy_only=True)[1:]
+        self._sentence_offsets: np.ndarray = self._sentences_column.offsets.to_numpy(zero_copy_only=True)
+        self._sentence_ends: np.ndarray = self._sentences_column.values.to_numpy(zero_copy_only=True)
+        self._strings = {name: batch.column(name) for name in ("source", "id", "title")}
+        expected = {
+            "format": (metadata.get("format"), FORMAT),
+            "split": (metadata.get("split"), info.split),
+            "tokenizer": (metadata.get("tokenizer_sha256"), tokenizer_sha256),
+            "token type": (str(self.tokens.dtype), token_dtype),
+            "record batches": (batches, 1),
+            "documents": (batch.num_rows, info.documents),
+            "tokens": (len(self.tokens), info.tokens),
+            "sentences": (len(self._sentence_ends), info.sentences),
+        }
+        for what, (got, wanted) in expected.items():
+            if got != wanted:
+                raise ValueError(f"{path}: {what} {got!r}, the manifest says {wanted!r}; it is not this corpus' shard")
+
+    def __len__(self) -> int:
+        """Documents."""
+        return len(self.document_ends)
+
+    def document_start(self, document_index: int) -> int:
+        """Absolute stream offset of a document's first token."""
+        return int(self.document_ends[document_index - 1]) if document_index else 0
+
+    def sentence_ends(self, document_index: int) -> np.ndarray:
+        """ABSOLUTE stream offsets of the ends of a document's sentences, int64; the [SEP] after the last is left out.
+
+        The first sentence starts at document_start(document_index), every other one where its predecessor ends.
+        """
+        start, end = self._sentence_offsets[document_index : document_index + 2]
+        return self._sentence_ends[start:end].astype(np.int64) + self.document_start(document_index)
+
+    def source(self, document_index: int) -> str:
+        """Name of the source a document came from."""
+        return self._strings["source"][document_index].as_py()
+
+    def id(self, document_index: int) -> str:
+        """A document's id in its source."""
+        return self._strings["id"][document_index].as_py()
+
+    def title(self, document_index: int) -> str:
+        """A document's title ("" if it has none)."""
+        return self._strings["title"][document_index].as_py()
+
+
+class Corpus:
+    """An opened, checked corpus. Shards are mapped on first use and kept."""
+
+    def __init__(self, directory: Path, manifest: Manifest, manifest_sha256: str) -> None:
+        self.directory, self.manifest, self.manifest_sha256 = directory, manifest, manifest_sha256
+        self.vocab_size = manifest.vocab_size
+        self.tokenizer_path = directory / TOKENIZER_FILE
+        self._shards: dict[str, tuple[Shard, ...]] = {}
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """The split's shards in order; their streams, one after another, are the split's stream."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
+        if split not in self._shards:
+            facts = {
+                "token_dtype": self.manifest.token_dtype,
+                "tokenizer_sha256": self.manifest.tokenizer_sha256,
+            }
+            infos = [info for info in self.manifest.shards if info.split == split]
+            self._shards[split] = tuple(Shard(self.directory / info.file, info, **facts) for info in infos)
+        return self._shards[split]
+
+    def unigram_counts(self, split: str) -> np.ndarray:
+        """How often each id stands in the split's stream: int64 [vocab_size]; sums to manifest.tokens(split)."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
+        return np.load(self.directory / UNIGRAM_COUNTS_FILE)[SPLITS.index(split)]
+
+
+def open_corpus(directory: Path | str, verify: Literal["sizes", "hashes"] = "hashes") -> Corpus:
+    """Open a finished corpus after checking every file's size and, with "hashes", the bytes of every shard.
+
+    The small files (tokenizer, unigram counts) are always hashed. Every rank of a job may open with "sizes" once one
+    process has opened with "hashes". Raises FileNotFoundError (no directory, a file missing) or ValueError.
+    """
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    for name, digest in (
+        (TOKENIZER_FILE, manifest.tokenizer_sha256),
+        (UNIGRAM_COUNTS_FILE, manifest.unigram_counts_sha256),
+    ):
+        path = directory / name
+        found = _hash_of(path)
+        if found != digest:
+            other = "manifest of another tokenizer" if name == TOKENIZER_FILE else "manifest of another corpus"
+            raise ValueError(f"{path}: {other}: sha256 {found[:12]}…, the manifest says {digest[:12]}…; {REMEDY}")
+    for info in manifest.shards:
+        _check_shard(directory / info.file, info, verify)
+    return Corpus(directory, manifest, _hash_of(directory / MANIFEST_FILE))
+
+
+def _hash_of(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
+    return file_sha256(path)
+
+
+def _check_shard(path: Path, info: ShardInfo, verify: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: missing; {REMEDY}")
+    size = path.stat().st_size
+    if size != info.bytes:
+        raise ValueError(f"{path}: {size} bytes, the manifest says {info.bytes}; {REMEDY}")
+    if verify == "hashes":
+        found = file_sha256(path)
+        if found != info.sha256:
+            raise ValueError(f"{path}: sha256 {found[:12]}…, the manifest says {info.sha256[:12]}…; {REMEDY}")
