@@ -38,6 +38,11 @@ class Batch:
     is_masked: torch.Tensor  # bool [B, P], the input there is [MASK] (not a random or kept token)
     nsp_labels: torch.Tensor | None  # int64 [B], 0: B follows A, 1: it does not; None without sentence pairs
 
+    def model_inputs(self) -> tuple[torch.Tensor | None, ...]:
+        """The arguments of the model's forward, in order; no attention mask for packed text, which has no padding."""
+        mask = None if self.nsp_labels is None else self.attention_mask
+        return self.input_ids, self.token_type_ids, mask, self.positions, self.labels, self.weights, self.nsp_labels
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -18,7 +18,8 @@ _LINE_BREAKS = re.compile(r"[\n\r\v\f\x85\u2028\u2029]+")
 _CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, 0xAD, 0x200B, 0x2060, 0xFEFF))
 _WORDLIKE = re.compile(r"[^\W_]")
 
-_BOUNDARY = re.compile(r"""[.!?…]+["'”’»)\]]*\s+(?=["'“‘«(\[¿¡]*(\w))""")
+# The look-behind keeps a row of a million dots linear.
+_BOUNDARY = re.compile(r"""(?<![.!?…])[.!?…]+["'”’»)\]]*\s+(?=["'“‘«(\[¿¡]*(\w))""")
 _LAST_TOKEN = re.compile(r"[^\s\"'“‘«(\[—–]*$")
 _NEXT_WORD = re.compile(r"[^\W\d_]+")
 
@@ -79,16 +80,15 @@ def _ends_sentence(paragraph: str, start: int, match: re.Match[str]) -> bool:
     following = match[1]
     if following.islower() or following == "_":
         return False
-    stop = match[0].rstrip()
-    if stop != ".":  # "!", "?", "…", "..", or a stop inside quotes or brackets
-        return stop[0] != "." or not _is_abbreviated(paragraph[start : match.start()], following, "")
+    if match[0][0] != "." or match[0].startswith(".."):  # "!", "?", "…", "..." abbreviate nothing
+        return True
     word = _NEXT_WORD.match(paragraph, match.start(1))
     return not _is_abbreviated(paragraph[start : match.start()], following, word[0] if word else "")
 
 
 def _is_abbreviated(before: str, following: str, next_word: str) -> bool:
     """Whether the stop after `before` is part of an abbreviation, an initial or a list number."""
-    token_match = _LAST_TOKEN.search(before)
+    token_match = _LAST_TOKEN.search(before[-32:])
     token = token_match[0] if token_match else ""
     if token.isdigit():  # "1. First": the number of an item, not a sentence
         return token == before.strip() and len(token) < 4

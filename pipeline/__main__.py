@@ -1,0 +1,166 @@
+"""`python -m pipeline VERB`: pretrain, evaluate, report."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from preprocessing import cli
+
+PRETRAIN = """\
+Train a recipe on a corpus. Runs as one process, or as one rank of several under torchrun, deepspeed or srun:
+
+  python -m pipeline pretrain --recipe tiny --data demo/corpus --run runs/tiny
+  torchrun --standalone --nproc-per-node 2 -m pipeline pretrain --recipe tiny --data demo/corpus --run-dir runs/tiny
+
+Run the same command again and it goes on from the newest checkpoint in --run; a --run of another configuration or corpus
+is refused. RUN then holds report.html, summary.json, metrics.jsonl, tensorboard/ and checkpoints/.
+"""
+EVALUATE = """\
+Loss on the held-out text of the run's corpus, with its newest checkpoint: over all predictions, and over those shown as
+[MASK] alone (the others let the model copy). Masks are fixed, so that all runs on a corpus are compared on one task.
+"""
+REPORT = """\
+Write RUN/report.html, one self-contained file: curves of losses, norms and clipping, throughput, the configuration and the
+versions. Works on a run in progress, too. --compare puts other runs of the same corpus beside it.
+"""
+
+
+def _parser() -> cli.Parser:
+    from pipeline.config import recipe_names
+
+    parser = cli.Parser(prog="python -m pipeline", description="Pretrain SIBERT with SGD on DeepSpeed, evaluate, report.")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=cli.Parser)
+
+    def verb(name: str, text: str, run: Any) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=text.split(". ")[0].split("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    pretrain = verb("pretrain", PRETRAIN, _pretrain)
+    names = ", ".join(recipe_names())
+    pretrain.add_argument("--recipe", required=True, metavar="NAME", help=f"one of {names}; or the path of a .toml file")
+    pretrain.add_argument("--data", required=True, type=Path, metavar="DIR", help="a corpus of `preprocessing build`")
+    pretrain.add_argument(
+        "--run",
+        "--run-dir",
+        dest="run_dir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the run's directory (torchrun takes --run for an abbreviation of its own --run-path: write --run-dir there)",
+    )
+    pretrain.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the recipe, such as optim.lr=0.1 or train.steps=500; repeatable",
+    )
+    pretrain.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
+    pretrain.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
+    pretrain.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
+    pretrain.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+
+    evaluate = verb("evaluate", EVALUATE, _evaluate)
+    evaluate.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run with a checkpoint")
+    evaluate.add_argument("--data", type=Path, metavar="DIR", help="where the run's corpus is now (default: where it was)")
+    evaluate.add_argument("--sequences", type=int, metavar="N", help="the first N held-out sequences (default: all)")
+    evaluate.add_argument("--json", action="store_true", help="figures alone on standard output, as JSON")
+
+    report = verb("report", REPORT, _report)
+    report.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run directory")
+    report.add_argument("--compare", nargs="+", default=[], type=Path, metavar="DIR", help="runs to overlay")
+    report.add_argument("--png", type=Path, metavar="FILE", help="also draw the loss and norm curves alone, as a picture")
+    return parser
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    from pipeline.config import load_recipe
+    from pipeline.launch import world_from
+
+    config = load_recipe(args.recipe, args.overrides)
+    world = world_from(os.environ)
+    if args.world_size is not None and not args.dry_run:
+        raise ValueError("--world-size goes with --dry-run; a real run has as many ranks as the launcher starts")
+    if args.dry_run:
+        from pipeline.dry_run import dry_run
+
+        figures = dry_run(config, args.recipe, args.data, args.run_dir, args.world_size or world.size)
+        if world.is_main:
+            show(figures, args.json)
+        return
+    from pipeline.train import pretrain
+
+    figures_stream = sys.stdout
+    if args.json:
+        sys.stdout = sys.stderr  # progress there; standard output is for the figures alone
+    pretrain(config, args.recipe, args.data, args.run_dir, world)
+    sys.stdout = figures_stream
+    if world.is_main:
+        from pipeline.report import write_report
+
+        report = write_report(args.run_dir)
+        show(json.loads((args.run_dir / "summary.json").read_text(encoding="utf-8")), args.json)
+        if not args.json:
+            _say_what_next(args.run_dir, report)
+
+
+def _say_what_next(run_dir: Path, report: Path) -> None:
+    newest = (run_dir / "checkpoints" / "latest").read_text(encoding="utf-8").strip()
+    print(
+        f"\nreport       {report}\n"
+        f"tensorboard  {run_dir / 'tensorboard'}   (tensorboard --logdir {run_dir / 'tensorboard'})\n"
+        f"checkpoint   {run_dir / 'checkpoints' / newest}\n"
+        f"\nnext         python -m pipeline evaluate --run {run_dir}\n"
+        "             python -m preprocessing build --help     your own text into shards\n"
+        "             python -m pipeline pretrain --help       other recipes, --set, --dry-run"
+    )
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from pipeline.evaluate import evaluate_run
+
+    if args.sequences is not None and args.sequences < 1:
+        raise ValueError(f"--sequences {args.sequences}: expected at least 1")
+    show(evaluate_run(args.run_dir, args.data, args.sequences), args.json)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from pipeline.plots import write_curve_png
+    from pipeline.report import write_report
+
+    print(write_report(args.run_dir, args.compare))
+    if args.png is not None:
+        write_curve_png(args.run_dir, args.png, args.compare)
+        print(args.png)
+
+
+def show(figures: Mapping[str, Any], as_json: bool) -> None:
+    """Figures as a table of name and value, or the same names as one JSON object. Missing ones are left out of the table."""
+    if as_json:
+        print(json.dumps(figures, indent=1))
+        return
+    flat = {name: value for name, value in figures.items() if value is not None and not isinstance(value, dict)}
+    width = max(map(len, flat))
+    for name, value in flat.items():
+        text = f"{value:.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        print(f"{name:<{width}}  {text}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb in argv; returns the exit code."""
+    return cli.run(_parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`pretrain --dry-run`: every check that can be made without training, and the arithmetic of the run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import RunConfig, batch_arithmetic
+from pipeline.data import PretrainingData
+from pipeline.ds_config import load_ds_config
+from pipeline.evaluate import heldout_data
+from pipeline.model.pretraining import build_model, parameter_count
+from pipeline.optim.optimizer import parameter_groups
+from pipeline.run_directory import check_run, run_file
+from preprocessing.shards import open_corpus
+
+FP32_BYTES = 4
+MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
+
+
+def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world_size: int) -> dict[str, Any]:
+    """The figures of the run on `world_size` ranks; ValueError for anything that would stop it. Allocates no weights."""
+    batch = batch_arithmetic(config.batch, world_size)
+    stage = load_ds_config(config.train.ds_config)["zero_optimization"]["stage"]
+    corpus = open_corpus(data_dir)
+    check_run(run_dir, run_file(config, recipe, corpus))
+    data, train = config.data, config.train
+    samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
+    heldout = heldout_data(corpus, config)
+    with torch.device("meta"):
+        counts = corpus.unigram_counts("train")
+        model = build_model(config.model, corpus.vocab_size, data.objective == "mlm+nsp", counts)
+    groups = parameter_groups(model, config)
+    of_rule = {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
+    parameters, total_tokens = parameter_count(model), train.steps * batch.global_sequences * data.seq_len
+    memory = _bytes_per_rank(of_rule, stage, world_size)
+    return {
+        "recipe": recipe,
+        "parameters": parameters,
+        "parameters_sgd": of_rule["sgd"],
+        "parameters_lamb": of_rule["lamb"],
+        "parameters_adamw": of_rule["adamw"],
+        "vocab_size": corpus.vocab_size,
+        "world_size": world_size,
+        "zero_stage": stage,
+        "global_sequences": batch.global_sequences,
+        "micro_sequences": batch.micro_sequences,
+        "accumulation_steps": batch.accumulation_steps,
+        "seq_len": data.seq_len,
+        "predictions_per_sequence": samples.n_predictions,
+        "steps": train.steps,
+        "tokens": total_tokens,
+        "corpus_tokens": corpus.manifest.tokens("train"),
+        "epochs": train.steps * batch.global_sequences / samples.n_samples,
+        "train_shards": len(corpus.shards("train")),
+        "heldout_sequences": heldout.n_samples,
+        "weights_bytes_per_rank": memory["weights"],
+        "gradient_bytes_per_rank": memory["gradients"],
+        "optimizer_bytes_per_rank": memory["optimizer"],
+        "checkpoint_bytes": FP32_BYTES * sum(n * (1 + MOMENTS_OF_RULE[rule]) for rule, n in of_rule.items()),
+        "checkpoints": -(-train.steps // train.checkpoint_every_steps),
+    }
+
+
+def _bytes_per_rank(parameters_of_rule: dict[str, int], stage: int, world_size: int) -> dict[str, int]:
+    """Model states of one rank between steps in fp32 (activations come on top): under ZeRO 1 and 2 the weights stand
+    twice, whole and as this rank's partition, and gradients are whole under stage 0 and 1 while they are computed."""
+    total = sum(parameters_of_rule.values())
+    share = 1 if stage == 0 else world_size
+    moments = sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items())
+    return {
+        "weights": FP32_BYTES * (total if stage == 0 else total + total // share),
+        "gradients": FP32_BYTES * (total // share if stage == 2 else total),
+        "optimizer": FP32_BYTES * moments // share,
+    }

@@ -1,0 +1,119 @@
+"""The only import of deepspeed: processes, the engine, and the optimiser's place in it."""
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.launch import World, export
+from pipeline.optim.optimizer import PretrainingOptimizer
+from pipeline.optim.partitions import replicated, zero_1_or_2
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed looks for CUDA's compiler
+logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import deepspeed
+    import deepspeed.comm as dist
+    import deepspeed.comm.torch as deepspeed_torch_backend
+    from deepspeed.utils import logger as deepspeed_logger
+
+DEEPSPEED_VERSION: str = deepspeed.__version__
+
+
+def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
+    """Join the process group (nccl with a GPU, gloo without); returns this process's device."""
+    export(world)
+    deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
+    # DeepSpeed would compile a shared-memory all-reduce here: a minute at the first start, and a compiler as a requirement.
+    deepspeed_torch_backend.build_shm_op = lambda: None
+    cuda = torch.cuda.is_available()
+    if cuda and world.local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"rank {world.rank} wants GPU {world.local_rank} of its node, which has {torch.cuda.device_count()}: "
+            "start one process a GPU"
+        )
+    if cuda:
+        torch.cuda.set_device(world.local_rank)
+    with _quiet():
+        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s), verbose=False)
+    return torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
+
+
+def stop_processes() -> None:
+    """Leave the process group; nothing if there is none."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    torch.distributed.barrier()
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """All-reduced in place, and returned."""
+    torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def gather(value: Any) -> list[Any]:
+    """Every rank's value, in rank order, on every rank."""
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def agree(problem: str | None) -> None:
+    """Every rank says what went wrong with it, if anything; if any has a problem, ValueError with the first on all ranks."""
+    for rank, text in enumerate(gather(problem)):
+        if text is not None:
+            raise ValueError(text if rank == 0 else f"rank {rank}: {text}")
+
+
+def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any]) -> Any:
+    """A DeepSpeed engine whose step() first decides over all partitions and all ranks, then updates each.
+
+    The model's parameters are broadcast from rank 0 by DeepSpeed.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    with _quiet():
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=ds_dictionary)
+    if engine.zero_optimization_stage() == 0:
+        partitions = replicated(named, optimizer.all_groups)
+    else:
+        partitions = zero_1_or_2(named, optimizer.all_groups, torch.distributed.all_reduce)
+    optimizer.attach(partitions)
+    _decide_before_step(engine.optimizer, optimizer)
+    return engine
+
+
+def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
+    """ZeRO's step() calls the client's once per group; the decision must come once, before the first of them."""
+    wrapped_step: Callable[..., Any] = wrapper.step
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        optimizer.prepare()
+        result = wrapped_step(*args, **kwargs)
+        optimizer.finish()
+        return result
+
+    wrapper.step = step
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """While DeepSpeed sets itself up it prints and warns of what the user cannot act on."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

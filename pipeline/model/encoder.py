@@ -1,0 +1,136 @@
+"""One transformer encoder, three wirings.
+
+    sibert-a   the paper's: (E + P) W lifts the embeddings from degree 1 to the stream's degree 2;
+               stream += branch(LN(stream)); both branches have degree 2.
+    sibert-d   degree-0 stream: stream = LN(E + P); stream += LN(branch(LN(stream))). Every matrix is its own scale
+               invariant group, so each finds its own equilibrium norm.
+    bert       the baseline: PostNorm, GeLU, softmax, affine LayerNorm, biases everywhere (Devlin et al. 2019).
+
+The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. Biases
+stand on degree-1 edges only (Q, K, V and FFN-in); the two output projections have none (paper section 3, table of
+degrees). The paper does not say whether dropout is used; none is here.
+
+Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import ModelConfig
+from pipeline.model.attention import scale_invariant_attention, softmax_attention
+from pipeline.model.normalise import layer_norm
+
+TOKEN_TYPES = 2
+BERT_LAYER_NORM_EPS = 1e-12
+
+
+class Attention(nn.Module):
+    """Multi-head attention with its output projection; [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, width: int, heads: int, attend: Callable[..., Tensor], output_bias: bool) -> None:
+        super().__init__()
+        self.heads, self.attend = heads, attend
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width, bias=output_bias)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+        def split(y_BLD: Tensor) -> Tensor:
+            return y_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+        q, k, v = split(self.query(x_BLD)), split(self.key(x_BLD)), split(self.value(x_BLD))
+        mixed_BHLK = self.attend(q, k, v, mask_BL)
+        return self.output(mixed_BHLK.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linears with an activation between; [B, L, D] -> [B, L, D]."""
+
+    def __init__(self, width: int, ffn_width: int, activation: Callable[[Tensor], Tensor], output_bias: bool) -> None:
+        super().__init__()
+        self.activation = activation
+        self.inner = nn.Linear(width, ffn_width)
+        self.output = nn.Linear(ffn_width, width, bias=output_bias)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+        return self.output(self.activation(self.inner(x_BLD)))
+
+
+class Embedding(nn.Module):
+    """Token + position + token type embeddings, summed: degree 1."""
+
+    def __init__(self, vocab_size: int, width: int, max_seq_len: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, width)
+        self.position = nn.Embedding(max_seq_len, width)
+        self.token_type = nn.Embedding(TOKEN_TYPES, width)
+
+    def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor) -> Tensor:
+        length = input_ids_BL.shape[1]
+        return self.token(input_ids_BL) + self.position.weight[:length] + self.token_type(token_type_ids_BL)
+
+
+class Layer(nn.Module):
+    """One encoder layer: attention, then feed-forward, each joined to the stream as the wiring says."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        invariant = config.encoder != "bert"
+        attend = scale_invariant_attention if invariant else softmax_attention
+        activation = torch.relu if invariant else functional.gelu
+        self.attention = Attention(config.width, config.heads, attend, output_bias=not invariant)
+        self.ffn = FeedForward(config.width, config.ffn_width, activation, output_bias=not invariant)
+        self.join = {"sibert-a": _join_a, "sibert-d": _join_d, "bert": _join_bert}[config.encoder]
+        if not invariant:
+            self.attention_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+            self.ffn_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+        x_BLD = self.join(x_BLD, self.attention, mask_BL, getattr(self, "attention_norm", None))
+        return self.join(x_BLD, self.ffn, mask_BL, getattr(self, "ffn_norm", None))
+
+
+def _join_a(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
+    return x_BLD + branch(layer_norm(x_BLD), mask_BL)
+
+
+def _join_d(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
+    return x_BLD + layer_norm(branch(layer_norm(x_BLD), mask_BL))
+
+
+def _join_bert(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
+    assert norm is not None
+    return norm(x_BLD + branch(x_BLD, mask_BL))
+
+
+class Encoder(nn.Module):
+    """Token ids to hidden states of width D.
+
+    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None) -> [B, L, D].
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.kind = config.encoder
+        self.embedding = Embedding(vocab_size, config.width, config.max_seq_len)
+        if self.kind == "sibert-a":
+            self.lift = nn.Linear(config.width, config.width, bias=False)
+        if self.kind == "bert":
+            self.embedding_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+
+    def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+        x_BLD = self.embedding(input_ids_BL, token_type_ids_BL)
+        if self.kind == "sibert-a":
+            x_BLD = self.lift(x_BLD)
+        elif self.kind == "sibert-d":
+            x_BLD = layer_norm(x_BLD)
+        else:
+            x_BLD = self.embedding_norm(x_BLD)
+        for layer in self.layers:
+            x_BLD = layer(x_BLD, mask_BL)
+        return x_BLD if self.kind == "bert" else layer_norm(x_BLD)

@@ -1,0 +1,74 @@
+"""The pretraining heads: masked tokens (MLM) and next sentence (NSP).
+
+    paper      BERT's transform (dense, GeLU, LayerNorm) and an untied decoder; not scale invariant, trained by LAMB and
+               dropped downstream (paper section 3.3).
+    invariant  logits τ·<h, w_v/||w_v||> with h the encoder's normalised output: bounded by τ·sqrt(D), scale invariant in
+               the decoder too, so the whole model trains by SGD and keeps no optimiser state at all.
+    tied       BERT's own: the transform, and the decoder is the token embedding. For the baseline only.
+
+Logits are computed at the masked positions alone. Shapes: N predictions, V vocabulary, D width, B batch.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import ModelConfig
+from pipeline.model.encoder import BERT_LAYER_NORM_EPS
+from pipeline.model.normalise import row_norms
+
+
+class Transform(nn.Module):
+    """dense -> GeLU -> LayerNorm, [N, D] -> [N, D]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=BERT_LAYER_NORM_EPS)
+
+    def forward(self, h_ND: Tensor) -> Tensor:
+        return self.norm(functional.gelu(self.dense(h_ND)))
+
+
+class MaskedTokenHead(nn.Module):
+    """Hidden states at the masked positions to logits over the vocabulary; [N, D] -> [N, V].
+
+    `log_unigram_V`: where the decoder's bias starts (`paper`, `tied`) or stays (`invariant`); None for zeros.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int, log_unigram_V: Tensor | None) -> None:
+        super().__init__()
+        self.kind, self.tau = config.head, config.tau
+        bias_V = torch.zeros(vocab_size) if log_unigram_V is None else log_unigram_V.detach().clone()
+        if self.kind != "invariant":
+            self.transform = Transform(config.width)
+            self.bias = nn.Parameter(bias_V)
+        else:
+            self.register_buffer("bias", bias_V, persistent=False)
+        if self.kind != "tied":
+            self.decoder = nn.Linear(config.width, vocab_size, bias=False)
+
+    def forward(self, h_ND: Tensor, token_embedding_VD: Tensor) -> Tensor:
+        if self.kind == "invariant":
+            weight_VD = self.decoder.weight
+            scale_V = self.tau / row_norms(weight_VD)
+            return torch.addcmul(self.bias.to(h_ND.dtype), h_ND @ weight_VD.t(), scale_V)
+        weight_VD = token_embedding_VD if self.kind == "tied" else self.decoder.weight
+        return functional.linear(self.transform(h_ND), weight_VD, self.bias)
+
+
+class NextSentenceHead(nn.Module):
+    """The [CLS] state to two logits (0: B follows A, 1: it does not); [B, D] -> [B, 2]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.invariant, self.tau = config.head == "invariant", config.tau
+        if not self.invariant:
+            self.pooler = nn.Linear(config.width, config.width)
+        self.classifier = nn.Linear(config.width, 2, bias=not self.invariant)
+
+    def forward(self, cls_BD: Tensor) -> Tensor:
+        if self.invariant:
+            weight_2D = self.classifier.weight
+            return (cls_BD @ weight_2D.t()) * (self.tau / row_norms(weight_2D))
+        return self.classifier(torch.tanh(self.pooler(cls_BD)))

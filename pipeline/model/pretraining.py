@@ -1,0 +1,92 @@
+"""The model that is pretrained: an encoder and its heads, and the loss.
+
+Shapes: B batch, L sequence, P predictions a sequence, N = B·P, V vocabulary, D width.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import ModelConfig
+from pipeline.model.encoder import Encoder
+from pipeline.model.heads import MaskedTokenHead, NextSentenceHead
+
+
+def log_unigram(counts_V: np.ndarray) -> Tensor:
+    """Log of the add-one smoothed unigram frequencies, [V] float32."""
+    smoothed_V = counts_V.astype(np.float64) + 1.0
+    return torch.from_numpy(np.log(smoothed_V / smoothed_V.sum())).float()
+
+
+@dataclass(frozen=True)
+class PretrainingLoss:
+    """`loss` is what is differentiated; the sums (detached) are what is reported.
+
+    `loss` = sum of weighted token losses / (B·P) + mean NSP loss. The divisor is the number of prediction slots, filled or
+    not, so that every rank's micro batch weighs the same and the mean over ranks is the global batch's loss.
+    """
+
+    loss: Tensor
+    token_loss_N: Tensor  # float32, detached
+    nsp_correct_B: Tensor | None  # bool
+
+
+class PretrainingModel(nn.Module):
+    """Encoder + MLM head (+ NSP head). `scale_invariant_names` says which parameters x of f(cx) = f(x) are."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, nsp: bool, log_unigram_V: Tensor | None = None) -> None:
+        super().__init__()
+        self.encoder = Encoder(config, vocab_size)
+        self.mlm_head = MaskedTokenHead(config, vocab_size, log_unigram_V if config.unigram_bias else None)
+        self.nsp_head = NextSentenceHead(config) if nsp else None
+        self.head_is_invariant = config.head == "invariant"
+        self.encoder_is_invariant = config.encoder != "bert"
+
+    def scale_invariant_names(self) -> set[str]:
+        """Names of the scale invariant parameters: the encoder's, and the head's if the head is invariant."""
+        prefixes = ("encoder.",) if self.encoder_is_invariant else ()
+        if self.encoder_is_invariant and self.head_is_invariant:
+            prefixes += ("mlm_head.", "nsp_head.")
+        return {name for name, _ in self.named_parameters() if prefixes and name.startswith(prefixes)}
+
+    def forward(
+        self,
+        input_ids_BL: Tensor,
+        token_type_ids_BL: Tensor,
+        mask_BL: Tensor | None,
+        positions_BP: Tensor,
+        labels_BP: Tensor,
+        weights_BP: Tensor,
+        nsp_labels_B: Tensor | None = None,
+    ) -> PretrainingLoss:
+        hidden_BLD = self.encoder(input_ids_BL, token_type_ids_BL, mask_BL)
+        h_ND = hidden_BLD.gather(1, positions_BP[..., None].expand(-1, -1, hidden_BLD.shape[-1])).flatten(0, 1)
+        logits_NV = self.mlm_head(h_ND, self.encoder.embedding.token.weight)
+        token_loss_N = functional.cross_entropy(logits_NV.float(), labels_BP.flatten(), reduction="none")
+        token_loss_N = token_loss_N * weights_BP.flatten()
+        loss, nsp_correct_B = token_loss_N.mean(), None
+        if self.nsp_head is not None:
+            if nsp_labels_B is None:
+                raise ValueError("this model has a next-sentence head: the batch needs nsp_labels (objective mlm+nsp)")
+            nsp_logits_B2 = self.nsp_head(hidden_BLD[:, 0]).float()
+            loss = loss + functional.cross_entropy(nsp_logits_B2, nsp_labels_B)
+            nsp_correct_B = nsp_logits_B2.detach().argmax(-1) == nsp_labels_B
+        return PretrainingLoss(loss, token_loss_N.detach(), nsp_correct_B)
+
+
+def build_model(config: ModelConfig, vocab_size: int, nsp: bool, unigram_counts_V: np.ndarray) -> PretrainingModel:
+    """The model of a recipe for a corpus, on the CPU in float32, with torch's default initialisation."""
+    return PretrainingModel(config, vocab_size, nsp, log_unigram(unigram_counts_V))
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def on_device(model: nn.Module) -> torch.device:
+    """The device of the model's parameters."""
+    return next(model.parameters()).device

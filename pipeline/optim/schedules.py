@@ -1,0 +1,18 @@
+"""The learning rate as a pure function of the step."""
+
+from pipeline.config import ScheduleConfig
+
+
+def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) -> float:
+    """Learning rate of update number `step` (0 is the first) of `total_steps`.
+
+    Linear warm-up to `peak` over warmup_steps, then: `linear` falls to 0 at total_steps; `step` is multiplied by `factor`
+    at each milestone (a fraction of the run: the paper's are 0.6 and 0.9); `constant` stays.
+    """
+    if step < schedule.warmup_steps:
+        return peak * (step + 1) / schedule.warmup_steps
+    if schedule.decay == "linear":
+        return peak * max(0.0, (total_steps - step) / (total_steps - schedule.warmup_steps))
+    if schedule.decay == "step":
+        return peak * schedule.factor ** sum(step >= round(m * total_steps) for m in schedule.milestones)
+    return peak

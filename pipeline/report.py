@@ -1,0 +1,302 @@
+"""RUN/report.html: one self-contained page about a run, made from its directory alone. No script, nothing fetched."""
+
+import json
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from pipeline.plots import (
+    Run,
+    clip_panel,
+    draw_svg,
+    gradient_panel,
+    learning_rate_panel,
+    load_runs,
+    loss_panel,
+    number,
+    param_norm_panel,
+    throughput_panel,
+    unigram_entropy,
+)
+
+REPORT = "report.html"
+INK = "#010203"  # drawn in this colour, then handed to the page's text colour, dark or light
+
+# Key of summary.json: label, unit, what it means. The order is the table's; other keys follow as they are.
+FIGURES = {
+    "recipe": ("Recipe", "", "the named experiment the run started from"),
+    "parameters": ("Parameters", "", "trained numbers, encoder and head together"),
+    "steps": ("Steps", "", "optimiser steps done"),
+    "tokens": ("Tokens", "", "tokens read, padding and repeats included"),
+    "final_train_loss": ("Training loss", "nats", "mean over the last logged steps"),
+    "heldout_loss": ("Held-out loss", "nats", "per predicted token, on text the model never trained on"),
+    "heldout_mask_loss": ("Held-out loss on [MASK]", "nats", "only where the token itself was hidden"),
+    "heldout_unigram_entropy_nats": (
+        "Unigram entropy",
+        "nats",
+        "the best loss that knows only how frequent tokens are",
+    ),
+    "heldout_unigram_cross_entropy_nats": (
+        "Unigram cross-entropy",
+        "nats",
+        "held-out loss of the training text's token frequencies",
+    ),
+    "param_norm": ("‖x‖ at the end", "", "norm of all scale invariant parameters as one vector"),
+    "equilibrium_norm": ("Predicted equilibrium ‖x‖", "", "where weight decay and gradient balance"),
+    "equilibrium_param_norm": ("‖x‖ at equilibrium", "", "the norm measured when it met the prediction"),
+    "equilibrium_step": ("Equilibrium reached", "step", "first step at which ‖x‖ met the prediction"),
+    "clipped_fraction": (
+        "Clipped steps",
+        "%",
+        "share of steps the relative global clip shortened; the paper sees 1–1.5%",
+    ),
+    "skipped_steps": ("Skipped steps", "", "steps left out because a gradient was not finite"),
+    "tokens_per_s": ("Throughput", "tokens/s", "all ranks together"),
+    "train_time_s": ("Training time", "h:m:s", "wall clock, evaluations excluded"),
+    "peak_memory_bytes": ("Peak memory", "GiB", "of the fullest rank"),
+    "world_size": ("Ranks", "", "processes that trained together"),
+    "seed": ("Seed", "", "everything random follows from it"),
+}
+PANELS: tuple[tuple[Callable[[Axes, Run], bool], str], ...] = (
+    (
+        param_norm_panel,
+        "Decay shrinks the encoder's weights, steps grow them; they settle at the dashed line, which the rate moves.",
+    ),
+    (gradient_panel, "A step is shortened where ‖g‖ exceeds the threshold √(2Cλ/η)·‖x‖; ticks mark those steps."),
+    (clip_panel, "How often the clip acted. Ordinary steps should pass untouched."),
+    (learning_rate_panel, "As the schedule set them."),
+    (throughput_panel, "All ranks together, between log lines."),
+)
+CSS = """
+:root { color-scheme: light dark; --page: #fcfcfa; --ink: #23262b; --soft: #676c75; --line: #dcdcd6; --tint: #f2f2ee; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #16181c; --ink: #dfe1e5; --soft: #9aa0aa; --line: #33373e; --tint: #1e2126; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 650; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.8rem 0 .8rem; font-weight: 650; }
+.lead { font-size: 1.1rem; max-width: 46rem; margin: .8rem 0 0; }
+p.soft { margin: 0; }
+.soft, figcaption, td.why { color: var(--soft); }
+.notice { border-left: 4px solid #d9772b; background: var(--tint); padding: .7rem 1rem; margin: 1.4rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; margin: 1.8rem 0 0; }
+.tile { background: var(--tint); border-radius: 6px; padding: .8rem 1rem; }
+.tile b { display: block; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--soft); font-size: .85rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.8rem; }
+figure { margin: 0; min-width: 0; }
+figure svg { width: 100%; height: auto; display: block; }
+figcaption { font-size: .88rem; margin-top: .3rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; }
+th, td { text-align: left; padding: .38rem 1rem .38rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 500; }
+thead th { color: var(--soft); }
+td.value { font-variant-numeric: tabular-nums; white-space: nowrap; }
+table.plain th, table.plain td { overflow-wrap: anywhere; white-space: normal; }
+table.plain th { width: 16rem; }
+pre { background: var(--tint); padding: .9rem 1rem; border-radius: 6px; overflow-x: auto; font-size: .85rem; }
+summary { cursor: pointer; font-weight: 500; padding: .4rem 0; }
+@media (max-width: 40rem) {
+  main { padding-top: 1.5rem; }
+  table.figures td.why { display: block; border-bottom: 1px solid var(--line); padding-top: 0; }
+  table.figures thead { display: none; }
+  table.figures tr { display: grid; grid-template-columns: 1fr auto; }
+  table.figures td.why { grid-column: 1 / -1; }
+  table.figures th, table.figures td.value { border: 0; padding-bottom: 0; }
+  table.plain th { width: 45%; } }
+@media print { main { max-width: none; } figure, tr { break-inside: avoid; } }
+"""
+
+
+def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
+    """Write RUN/report.html about this run, beside the runs in `compare`, and return its path.
+
+    ValueError if one of the directories has no metrics to draw. The page is replaced whole or not at all.
+    """
+    run, *others = load_runs([run_dir, *compare])
+    sections = [
+        _header(run),
+        _pictures(run, others),
+        _figures(run, others),
+        _configuration(run),
+        _versions(run),
+    ]
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(run.name)} · SIBERT pretraining</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(sections)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+    path = run_dir / REPORT
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _header(run: Run) -> str:
+    parts = [f"<h1>{escape(run.name)}</h1>"]
+    about = [run.summary.get("recipe") or run.made_from.get("recipe"), run.config.get("description")]
+    if any(about):
+        parts.append(f'<p class="soft">{escape(" · ".join(str(text) for text in about if text))}</p>')
+    if not run.summary:
+        last = max(row["step"] for row in [*run.train, *run.evaluations])
+        total = number((run.config.get("train") or {}).get("steps"))
+        of = f" of {total:,.0f}" if math.isfinite(total) else ""
+        parts.append(
+            f'<p class="notice"><b>This run is unfinished.</b> It has no summary.json; its last record is of step '
+            f"{last:,}{of}. The final figures come when it ends; start it again to go on.</p>"
+        )
+    parts += [_headline(run), _tiles(run)]
+    return "<header>\n" + "\n".join(part for part in parts if part) + "\n</header>"
+
+
+def _headline(run: Run) -> str:
+    loss, entropy = number(run.summary.get("heldout_loss")), unigram_entropy(run)
+    if not math.isfinite(loss):
+        return ""
+    text = f"It predicts hidden tokens of unseen text at a loss of <b>{loss:.3f} nats</b>"
+    if math.isfinite(entropy):
+        side = "below" if loss < entropy else "above"
+        text += f", {abs(entropy - loss):.3f} {side} the {entropy:.3f} of knowing only how frequent each token is"
+    return f'<p class="lead">{text}.</p>'
+
+
+def _tiles(run: Run) -> str:
+    keys = ("heldout_loss", "tokens", "clipped_fraction", "tokens_per_s", "train_time_s", "parameters")
+    shown = [key for key in keys if run.summary.get(key) is not None]
+    tiles = [
+        f'<div class="tile"><b>{_value(key, run.summary[key])}</b><span>{_label(key)}</span></div>' for key in shown
+    ]
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _pictures(run: Run, others: Sequence[Run]) -> str:
+    def loss(ax: Axes) -> bool:
+        return loss_panel(ax, run, others)
+
+    caption = "Held-out text was never trained on. Below the dashed line the model uses context, not just frequency."
+    figures = [_figure(draw_svg(loss, INK), caption)]
+    for panel, text in PANELS:
+
+        def draw(ax: Axes, panel: Callable[[Axes, Run], bool] = panel) -> bool:
+            return panel(ax, run)
+
+        draw.__name__ = panel.__name__
+        figures.append(_figure(draw_svg(draw, INK), text))
+    drawn = [figure for figure in figures if figure]
+    return f'<h2>The run in pictures</h2>\n<div class="pictures">\n{"".join(drawn)}</div>' if drawn else ""
+
+
+def _figure(svg: str | None, caption: str) -> str:
+    """An SVG document of matplotlib as an HTML figure: its ink follows the page; ids that clash in one page go."""
+    if svg is None:
+        return ""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace(INK, "currentColor")
+    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n"
+
+
+def _figures(run: Run, others: Sequence[Run]) -> str:
+    runs = [run, *others]
+    keys = [key for key in FIGURES if any(key in r.summary for r in runs)]
+    keys += sorted({key for r in runs for key in r.summary} - set(FIGURES) - {"versions"})
+    if not keys:
+        return ""
+    heads = [escape(r.name) for r in runs] if others else ["value"]
+    head = "<th></th>" + "".join(f"<th>{name}</th>" for name in heads) + ("" if others else "<th>meaning</th>")
+    rows = []
+    for key in keys:
+        cells = "".join(f'<td class="value">{_value(key, r.summary.get(key))}</td>' for r in runs)
+        why = "" if others else f'<td class="why">{escape(FIGURES[key][2]) if key in FIGURES else ""}</td>'
+        rows.append(f"<tr><th>{_label(key)}</th>{cells}{why}</tr>")
+    title = "Side by side" if others else "Final figures"
+    kind = "" if others else ' class="figures"'
+    return (
+        f'<h2>{title}</h2>\n<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _configuration(run: Run) -> str:
+    parts = ["<h2>Configuration</h2>"]
+    if run.made_from or run.config:
+        parts.append(_plain_table(_flat(run.made_from | run.config)))
+    else:
+        parts.append('<p class="soft">config.json is not in the run directory.</p>')
+    if run.ds_config:
+        text = escape(json.dumps(run.ds_config, indent=2, ensure_ascii=False))
+        parts.append(f"<details><summary>DeepSpeed configuration</summary><pre>{text}</pre></details>")
+    return "\n".join(parts)
+
+
+def _versions(run: Run) -> str:
+    nested = run.summary.get("versions")
+    versions = {**(nested if isinstance(nested, dict) else {}), **run.versions}
+    command = versions.pop("command", None) or versions.pop("argv", None)
+    text = shlex.join(str(word) for word in command) if isinstance(command, list) else command
+    parts = ["<h2>How it was made</h2>"]
+    if text:
+        parts.append(f"<pre>{escape(str(text))}</pre>")
+    if versions:
+        parts.append(_plain_table(_flat(versions)))
+    return "\n".join(parts) if len(parts) > 1 else ""
+
+
+def _plain_table(values: Mapping[str, object]) -> str:
+    rows = "".join(f"<tr><th>{escape(key)}</th><td>{_text(value)}</td></tr>" for key, value in values.items())
+    return f'<div class="scroll"><table class="plain"><tbody>{rows}</tbody></table></div>'
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested sections as one level of dotted keys."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _label(key: str) -> str:
+    return escape(FIGURES[key][0] if key in FIGURES else key.replace("_", " "))
+
+
+def _value(key: str, value: object) -> str:
+    """A figure of the summary with its unit, as HTML."""
+    amount = number(value)
+    unit = FIGURES[key][1] if key in FIGURES else ""
+    if not math.isfinite(amount):
+        return _text(value)
+    if unit == "%":
+        return f"{100 * amount:.2f}%"
+    if unit == "GiB":
+        return f"{amount / 2**30:.2f} GiB"
+    if unit == "h:m:s":
+        minutes, seconds = divmod(round(amount), 60)
+        return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    text = f"{amount:,.0f}" if amount == int(amount) or amount >= 10_000 else f"{amount:.4g}"
+    return f"{text} {unit}".rstrip() if unit != "step" else f"step {text}"
+
+
+def _text(value: object) -> str:
+    """Any JSON value as HTML; a dash for what is missing."""
+    if value is None or value == "":
+        return "–"
+    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,248 @@
+"""Building a corpus: the same bytes every time, all or nothing, nothing lost, nothing touched."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, VOCAB_SIZE, build_small, write_rows
+
+from preprocessing.build import build, unigram_entropies_nats
+from preprocessing.clean import paragraphs, split_sentences
+from preprocessing.shards import Corpus
+from preprocessing.sources import Source, parse_sources
+from preprocessing.tokenizer import load
+
+SAMPLE = ROOT.parent / "shared" / "data"
+Rows = list[dict[str, Any]]
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def titles(corpus: Corpus, split: str) -> list[str]:
+    return [shard.title(i) for shard in corpus.shards(split) for i in range(len(shard))]
+
+
+def test_two_builds_give_the_same_bytes(corpus: Corpus, articles: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / articles.name
+    moved.parent.mkdir()
+    moved.write_bytes(articles.read_bytes())
+    again = build_small(tmp_path / "again", f"articles={moved}", shard_tokens=8000)
+    assert content(again.directory) == content(corpus.directory)
+
+
+def test_the_manifest_names_no_place_and_no_time(corpus: Corpus, articles: Path) -> None:
+    text = (corpus.directory / "manifest.json").read_text()
+    assert str(articles.parent) not in text
+    assert str(corpus.directory) not in text
+    assert "building" not in text
+
+
+def test_the_order_of_sources_and_of_rows_is_without_effect(topics: Rows, tmp_path: Path) -> None:
+    one, two = write_rows(tmp_path / "one.jsonl", topics[:20]), write_rows(tmp_path / "two.jsonl", topics[20:])
+    straight = build_small(tmp_path / "straight", str(one), str(two))
+    swapped = build_small(tmp_path / "swapped", str(two), str(one))
+    assert content(straight.directory) == content(swapped.directory)
+    write_rows(one, topics[:20][::-1])
+    reversed_rows = build_small(tmp_path / "reversed", str(one), str(two))
+    for split in ("train", "heldout"):
+        assert sorted(titles(reversed_rows, split)) == sorted(titles(straight, split))
+    assert reversed_rows.manifest.tokenizer_sha256 == straight.manifest.tokenizer_sha256
+
+
+def test_the_seed_chooses_what_is_held_out(corpus: Corpus, articles: Path, tmp_path: Path) -> None:
+    other = build_small(tmp_path / "other", f"articles={articles}", seed=1)
+    assert len(titles(other, "heldout")) == len(titles(corpus, "heldout")) == 4
+    assert set(titles(other, "heldout")) != set(titles(corpus, "heldout"))
+
+
+def test_every_kept_text_is_in_the_stream_once(corpus: Corpus, topics: Rows) -> None:
+    """Decoding each document gives its text back, up to what the tokenizer folds."""
+    tokenizer = load(corpus.tokenizer_path)
+    rows = {row["title"]: row["text"] for row in topics}
+    seen = Counter(titles(corpus, "train") + titles(corpus, "heldout"))
+    assert seen == Counter(rows.keys())
+    for shard in (*corpus.shards("train"), *corpus.shards("heldout")):
+        for i in range(len(shard)):
+            expected = [s for p in paragraphs(rows[shard.title(i)]) for s in split_sentences(p)]
+            start, ends = shard.document_start(i), shard.sentence_ends(i)
+            assert len(ends) == len(expected)
+            for end, sentence in zip(ends, expected, strict=True):
+                assert shard.tokens[start:end].tolist() == tokenizer.encode(sentence)
+                start = end
+
+
+def test_shards_roll_at_the_budget(corpus: Corpus) -> None:
+    shards = [shard for shard in corpus.manifest.shards if shard.split == "train"]
+    assert [shard.file for shard in shards] == [f"train-{i:05d}.arrow" for i in range(len(shards))]
+    assert len(shards) > 2
+    assert all(shard.tokens >= 8000 for shard in shards[:-1])
+    assert all(shard.tokens < 8000 + 4000 for shard in shards)
+
+
+def test_duplicates_and_short_documents_are_dropped_and_counted(topics: Rows, tmp_path: Path) -> None:
+    respaced = {**topics[0], "text": topics[0]["text"].replace("\n\n", "\n\n\n ") + "\n"}
+    one = write_rows(tmp_path / "one.jsonl", [*topics[:20], topics[3], {"text": "too short"}, {"text": "=== ***"}])
+    two = write_rows(tmp_path / "two.jsonl", [respaced, *topics[20:]])
+    manifest = build_small(tmp_path / "out", str(one), str(two)).manifest
+    first, second = manifest.sources
+    assert (first.documents_read, first.documents_kept, first.dropped) == (23, 20, {"too short": 2, "duplicate": 1})
+    assert (second.documents_read, second.documents_kept, second.dropped) == (21, 20, {"duplicate": 1})
+    for split in ("train", "heldout"):
+        assert sum(source.documents[split] for source in manifest.sources) == manifest.documents(split)
+        assert sum(source.tokens[split] for source in manifest.sources) == manifest.tokens(split)
+    assert first.words == sum(len(row["text"].split()) for row in topics[:20]) - lines_of_marks(topics[:20])
+
+
+def lines_of_marks(rows: Rows) -> int:
+    lines = [line for row in rows for line in row["text"].splitlines()]
+    return sum(len(line.split()) for line in lines if not any(c.isalnum() for c in line))
+
+
+def test_held_out_text_stays_out_of_the_tokenizer(topics: Rows, tmp_path: Path) -> None:
+    """Two articles alike in all but one word that is common in one of them: the one held out teaches no piece."""
+    rows = [{**row, "text": f"{row['text']} " + f"zq{i}xk " * 60} for i, row in enumerate(topics)]
+    corpus = build_small(tmp_path / "out", str(write_rows(tmp_path / "a.jsonl", rows)), vocab_size=600)
+    tokenizer = load(corpus.tokenizer_path)
+    marks = {row["title"]: f"zq{i}xk" for i, row in enumerate(rows)}
+    length = {split: [len(tokenizer.encode(marks[t])) for t in titles(corpus, split)] for split in ("train", "heldout")}
+    assert min(length["heldout"]) > min(length["train"])
+    assert sum(length["heldout"]) / len(length["heldout"]) > sum(length["train"]) / len(length["train"])
+
+
+def test_a_second_build_is_a_no_operation(articles: Path, tmp_path: Path) -> None:
+    out, said = tmp_path / "out", []
+    build_small(out, f"articles={articles}")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    sources = parse_sources([f"articles={articles}"], 20)
+    build(sources, out, vocab_size=VOCAB_SIZE, heldout_fraction=0.1, say=said.append)
+    assert said == [f"{out}: already built with these sources and settings"]
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_different_build_names_the_difference_and_touches_nothing(
+    articles: Path, topics: Rows, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    build_small(out, f"articles={articles}")
+    before = content(out)
+    with pytest.raises(ValueError, match=r"built with seed 0, this build says 3; choose another --out"):
+        build_small(out, f"articles={articles}", seed=3)
+    fewer = write_rows(tmp_path / "articles.jsonl.gz", topics[:30])
+    with pytest.raises(ValueError, match=r"built with source articles articles\.jsonl\.gz \d+ bytes sha256"):
+        build_small(out, f"articles={fewer}")
+    with pytest.raises(ValueError, match=r"built with source articles .* this build says \(none\)"):
+        build_small(out, f"zoo={articles}")
+    assert content(out) == before
+
+
+def test_what_is_no_corpus_is_not_touched(articles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("the only copy")
+    with pytest.raises(ValueError, match="not a finished corpus.*move it away"):
+        build_small(out, str(articles))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert content(out) == {"thesis.txt": b"the only copy"}
+    (out / "thesis.txt").unlink()
+    assert build_small(out, str(articles)).vocab_size == VOCAB_SIZE  # an empty directory is free
+
+
+def test_the_leftover_of_a_killed_build_is_reported_and_left(articles: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out.building-1"
+    left.mkdir()
+    said: list[str] = []
+    build(parse_sources([str(articles)], 20), tmp_path / "out", vocab_size=VOCAB_SIZE, say=said.append)
+    assert said[0].startswith(f"{left}: left by a build that was killed")
+    assert left.is_dir()
+
+
+def test_a_source_that_changes_between_the_passes_is_refused(topics: Rows, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", topics)
+    (source,) = parse_sources([str(path)], 20)
+    reads = 0
+
+    def documents() -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            write_rows(path, topics[:-1])
+        return source.documents()
+
+    with pytest.raises(ValueError, match="40 documents in the first pass, 39 in the second"):
+        build([Source("a", documents, source.files)], tmp_path / "out", vocab_size=VOCAB_SIZE, say=lambda line: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"heldout_fraction": 0.0}, "--heldout-fraction 0.0: expected a fraction above 0 and below 1"),
+        ({"heldout_fraction": 1.0}, "--heldout-fraction 1.0"),
+        ({"vocab_size": 5}, "--vocab-size 5"),
+        ({"vocab_size": 100_000}, "--vocab-size 100000: the text yields at most"),
+        ({"shard_tokens": 0}, "--shard-tokens 0"),
+        ({"min_words": 100_000}, r"all 40 documents were dropped \(40 too short\); lower --min-words"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(
+    articles: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_small(tmp_path / "out", str(articles), **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_document_cannot_be_held_out_from_itself(topics: Rows, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a.jsonl", topics[:1])
+    with pytest.raises(ValueError, match=r"1 document\(s\) kept.*give a source of at least 2"):
+        build_small(tmp_path / "out", str(path))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_two_documents_are_one_each(topics: Rows, tmp_path: Path) -> None:
+    manifest = build_small(tmp_path / "out", str(write_rows(tmp_path / "a.jsonl", topics[:2]))).manifest
+    assert (manifest.documents("train"), manifest.documents("heldout")) == (1, 1)
+
+
+def test_unigram_entropies_by_hand() -> None:
+    import numpy as np
+
+    train, heldout = np.array([9, 9, 9, 9, 9, 2, 0]), np.array([7, 7, 7, 7, 7, 1, 3])
+    entropy, cross_entropy = unigram_entropies_nats(train, heldout)
+    assert entropy == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+    assert cross_entropy == pytest.approx(-(0.25 * np.log(3 / 4) + 0.75 * np.log(1 / 4)))
+
+
+def test_the_real_sample(tmp_path: Path) -> None:
+    """Real Wikipedia articles and a real book, a slice of each."""
+    if not SAMPLE.is_dir():
+        pytest.skip(f"no sample of real data at {os.path.relpath(SAMPLE, ROOT)}")
+    import gzip
+
+    def first_rows(path: Path, count: int, characters: int) -> Rows:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = [json.loads(file.readline()) for _ in range(count)]
+        return [{**row, "text": row["text"][:characters]} for row in rows]
+
+    wiki = first_rows(SAMPLE / "wiki" / "wikipedia_en_sample.jsonl.gz", 150, 4000)
+    books = first_rows(SAMPLE / "books" / "books_pd_sample.jsonl.gz", 3, 100_000)
+    corpus = build_small(
+        tmp_path / "out",
+        f"wiki={write_rows(tmp_path / 'w.jsonl.gz', wiki)}",
+        f"books={write_rows(tmp_path / 'b.jsonl.gz', books)}",
+        vocab_size=2000,
+    )
+    manifest = corpus.manifest
+    assert [source.name for source in manifest.sources] == ["books", "wiki"]
+    assert [source.documents["heldout"] for source in manifest.sources] == [1, 15]
+    words = sum(source.words for source in manifest.sources)
+    tokens = manifest.tokens("train") + manifest.tokens("heldout")
+    sentences = manifest.sentences("train") + manifest.sentences("heldout")
+    assert 1.2 < tokens / words < 2
+    assert 8 < words / sentences < 30
+    assert 4 < manifest.heldout_unigram_entropy_nats < manifest.heldout_unigram_cross_entropy_nats < 8
