@@ -63,7 +63,7 @@ demo: $(RUN_STAMP) ## from text to a trained, evaluated model and its report, in
 	$(call step,build the corpus,$(BIN) -m preprocessing build --source builtin --vocab-size 4096 \
 	--heldout-fraction 0.05 --out demo/corpus,The lines above say why. To begin afresh move demo/corpus away.)
 	$(call step,train and evaluate,OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN) -m torch.distributed.run --standalone \
-	--nproc-per-node $(RANKS) -m pipeline pretrain --recipe tiny --data demo/corpus --run demo/run,The first error above \
+	--nproc-per-node $(RANKS) -m pipeline pretrain --recipe tiny --data demo/corpus --run-dir demo/run,The first error above \
 	says why. make demo again goes on from the last checkpoint; to begin afresh move demo/run away.)
 
 lint: $(TEST_STAMP) ## ruff and mypy

@@ -28,18 +28,21 @@ TRAIN_TAGS = {
     "equilibrium_norm": "norm/param_equilibrium",
     "grad_norm": "norm/gradient",
     "clip_threshold": "clip/threshold",
+    "clip_coefficient": "clip/coefficient",
     "clipped_fraction": "clip/fraction",
-    "skipped_steps": "clip/skipped_steps",
+    "effective_lr": "learning_rate/effective",
+    "skipped_steps": "progress/skipped_steps",
     "tokens": "progress/tokens",
     "tokens_per_s": "progress/tokens_per_s",
+    "memory_bytes": "progress/memory_bytes",
 }
 EVAL_TAGS = {
     "heldout_loss": "loss/heldout",
     "heldout_mask_loss": "loss/heldout_mask",
+    "heldout_nsp_accuracy": "accuracy/heldout_nsp",
     "heldout_unigram_entropy_nats": "loss/heldout_unigram_entropy",
-    "heldout_unigram_cross_entropy_nats": "loss/heldout_unigram_cross_entropy",
 }
-UNPLOTTED = {"kind", "step", "attempt"}
+UNPLOTTED = {"kind", "step", "attempt", "clipped", "skipped", "time_s"}
 
 # Console columns: key, heading, width, format.
 COLUMNS = (

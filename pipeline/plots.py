@@ -181,10 +181,11 @@ def gradient_panel(ax: Axes, run: Run) -> bool:
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        _curve(ax, run.train, "clip_threshold", color=ORANGE, label="clip threshold", positive=True, linestyle="--")
+        rows, key = run.train, "clip_threshold"
+        relative = _curve(ax, rows, key, positive=True, color=ORANGE, label="clip threshold", linestyle="--")
         steps, clipped = newly_clipped(run)
         where = steps[clipped > 0]
-        if len(where):
+        if relative and len(where):
             foot = ax.get_xaxis_transform()
             ax.plot(where, np.full(len(where), 0.02), "|", transform=foot, color=PURPLE, label="clipped", markersize=7)
     ax.set(title="Gradient norm ‖g‖", ylabel="‖g‖, log scale")
@@ -205,7 +206,7 @@ def clip_panel(ax: Axes, run: Run) -> bool:
     _, so_far = series(run.train, "clipped_fraction")
     ax.plot(steps, 100 * so_far[np.isfinite(so_far)], color=PURPLE, label="since the start")
     ax.set(title="Clipped steps", ylabel="% of steps")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, max(1.0, ax.get_ylim()[1]))
     _steps_axis(ax)
     return _finish(ax, True)
 

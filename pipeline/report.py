@@ -33,11 +33,16 @@ INK = "#010203"  # drawn in this colour, then handed to the page's text colour, 
 FIGURES = {
     "recipe": ("Recipe", "", "the named experiment the run started from"),
     "parameters": ("Parameters", "", "trained numbers, encoder and head together"),
-    "steps": ("Steps", "", "optimiser steps done"),
-    "tokens": ("Tokens", "", "tokens read, padding and repeats included"),
-    "final_train_loss": ("Training loss", "nats", "mean over the last logged steps"),
+    "steps": ("Steps", "", "updates of the weights"),
+    "tokens": ("Tokens", "", "positions of all batches together, repeats included"),
+    "final_train_loss": ("Training loss", "nats", "mean over the last twentieth of the run"),
     "heldout_loss": ("Held-out loss", "nats", "per predicted token, on text the model never trained on"),
-    "heldout_mask_loss": ("Held-out loss on [MASK]", "nats", "only where the token itself was hidden"),
+    "heldout_mask_loss": (
+        "Held-out loss on [MASK]",
+        "nats",
+        "only where the token was hidden, so that copying is no help",
+    ),
+    "heldout_nsp_accuracy": ("Held-out NSP accuracy", "%", "does the second sentence follow the first? Chance is 50%"),
     "heldout_unigram_entropy_nats": (
         "Unigram entropy",
         "nats",
@@ -46,21 +51,17 @@ FIGURES = {
     "heldout_unigram_cross_entropy_nats": (
         "Unigram cross-entropy",
         "nats",
-        "held-out loss of the training text's token frequencies",
+        "the same with the training text's frequencies",
     ),
     "param_norm": ("‖x‖ at the end", "", "norm of all scale invariant parameters as one vector"),
-    "equilibrium_norm": ("Predicted equilibrium ‖x‖", "", "where weight decay and gradient balance"),
-    "equilibrium_param_norm": ("‖x‖ at equilibrium", "", "the norm measured when it met the prediction"),
-    "equilibrium_step": ("Equilibrium reached", "step", "first step at which ‖x‖ met the prediction"),
-    "clipped_fraction": (
-        "Clipped steps",
-        "%",
-        "share of steps the relative global clip shortened; the paper sees 1–1.5%",
-    ),
-    "skipped_steps": ("Skipped steps", "", "steps left out because a gradient was not finite"),
-    "tokens_per_s": ("Throughput", "tokens/s", "all ranks together"),
-    "train_time_s": ("Training time", "h:m:s", "wall clock, evaluations excluded"),
-    "peak_memory_bytes": ("Peak memory", "GiB", "of the fullest rank"),
+    "equilibrium_step": ("Equilibrium looked at", "step", "last logged step with the rate at half its peak or above"),
+    "equilibrium_norm": ("Predicted ‖x‖ there", "", "where weight decay and gradient balance"),
+    "equilibrium_param_norm": ("Measured ‖x‖ there", "", "near the prediction if the run was long enough"),
+    "clipped_fraction": ("Clipped steps", "%", "share of steps that the clip shortened; the SIBERT paper sees 1–1.5%"),
+    "skipped_steps": ("Skipped steps", "", "left out because a gradient was not finite"),
+    "tokens_per_s": ("Throughput", "tokens/s", "all ranks together, median of the log lines"),
+    "train_time_s": ("Training time", "h:m:s", "of the training steps alone: no evaluation, no checkpoint"),
+    "peak_memory_bytes": ("Peak memory", "GiB", "of the first rank: its GPU's, or its resident set on a CPU"),
     "world_size": ("Ranks", "", "processes that trained together"),
     "seed": ("Seed", "", "everything random follows from it"),
 }
@@ -176,9 +177,11 @@ def _headline(run: Run) -> str:
 def _tiles(run: Run) -> str:
     keys = ("heldout_loss", "tokens", "clipped_fraction", "tokens_per_s", "train_time_s", "parameters")
     shown = [key for key in keys if run.summary.get(key) is not None]
-    tiles = [
-        f'<div class="tile"><b>{_value(key, run.summary[key])}</b><span>{_label(key)}</span></div>' for key in shown
-    ]
+    tiles = []
+    for key in shown:
+        amount, _, unit = _value(key, run.summary[key]).partition(" ")
+        label = f"{_label(key)}, {unit}" if unit else _label(key)
+        tiles.append(f'<div class="tile"><b>{amount}</b><span>{label}</span></div>')
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
@@ -236,7 +239,7 @@ def _figures(run: Run, others: Sequence[Run]) -> str:
 def _configuration(run: Run) -> str:
     parts = ["<h2>Configuration</h2>"]
     if run.made_from or run.config:
-        parts.append(_plain_table(_flat(run.made_from | run.config)))
+        parts.append(_plain_table(_flat(run.made_from) | _flat(run.config)))
     else:
         parts.append('<p class="soft">config.json is not in the run directory.</p>')
     if run.ds_config:

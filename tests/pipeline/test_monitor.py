@@ -121,8 +121,9 @@ def test_reopening_a_torn_file_starts_on_a_fresh_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[]", "1", '{"step": 2}', '{"kind": "train"}', '{"kind": "train", "step": "2"}', '{"kind": "test", "step": 2}',
-     '{"kind": "train", "step": 2, "loss": NaN}', '{"kind": "train", "step": true}', "\udc80"],
+    ["{", "[]", "1", "\udc80", '{"step": 2}',
+     '{"kind": "train"}', '{"kind": "train", "step": "2"}', '{"kind": "test", "step": 2}',
+     '{"kind": "train", "step": 2, "loss": NaN}', '{"kind": "train", "step": true}'],
 )  # fmt: skip
 def test_any_other_broken_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"

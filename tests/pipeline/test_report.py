@@ -34,7 +34,7 @@ def write_run(run_dir: Path, sgd: bool = True, steps: int = 400, finished: bool 
         x = math.sqrt(((1 - now * wd) * x) ** 2 + (now * min(gradient, threshold)) ** 2)
         row = {"kind": "train", "attempt": 1, "step": step, "loss": 5.6 + fall + rng.gauss(0, 0.06), "lr": now,
                "head_lr": 0.3 * now, "param_norm": x, "grad_norm": gradient, "tokens": step * 4096,
-               "clip_threshold": threshold if sgd else None, "clipped_fraction": clipped / step if sgd else None,
+               "clip_threshold": threshold if sgd else None, "clipped_fraction": clipped / step if sgd else 1.0,
                "equilibrium_norm": equilibrium if sgd else None,
                "tokens_per_s": 21_000 + rng.gauss(0, 600)}  # fmt: skip
         lines.append(row)
@@ -120,7 +120,7 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
     assert "unfinished" not in page.text
     for expected in (
         "5.820 nats", "unigram entropy", "predicted equilibrium", "clip threshold", "1.25%", "1.20 GiB", "0:01:18",
-        "5ca1ab1e", "3,417,088", "an unknown key", "optim.weight_decay", "gradient_clipping", "0123abc",
+        "5ca1ab1e", "demo/corpus", "3,417,088", "an unknown key", "optim.weight_decay", "gradient_clipping", "0123abc",
         "python -m pipeline pretrain --recipe tiny", "held-out, on [MASK]", "step 210",
     ):  # fmt: skip
         assert expected in page.text, expected
@@ -128,7 +128,8 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
 
 
 def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
-    source = write_report(write_run(tmp_path / "tiny")).read_text()
+    source = write_report(write_run(tmp_path / "tiny")).read_text(encoding="utf-8")
+    assert ">clipped<" in source
     ids = re.findall(r'\bid="([^"]*)"', source)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([^")]*)', source)) <= set(ids)
@@ -142,8 +143,10 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
 
 
 def test_adamw_leaves_the_clip_pictures_out(tmp_path: Path) -> None:
-    page = Page(write_report(write_run(tmp_path / "adam", sgd=False)))
+    path = write_report(write_run(tmp_path / "adam", sgd=False))
+    page = Page(path)
     assert page.counts["svg"] == 5
+    assert ">clipped<" not in path.read_text(encoding="utf-8")  # AdamW's own clipping acts all the time: no event
     assert "clip threshold" not in page.text
     assert "predicted equilibrium" not in page.text
 
