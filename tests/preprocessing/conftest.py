@@ -25,10 +25,17 @@ VOCAB_SIZE = 300  # small, so that training takes a fraction of a second
 
 @pytest.fixture(scope="session")
 def topics() -> list[dict[str, Any]]:
-    """Forty articles of Python's language reference, as rows of a JSON-lines file."""
+    """Forty different articles of Python's language reference, as rows of a JSON-lines file."""
     (reference,) = (source for source in builtin_sources() if source.name == "python-reference")
-    rows = [{"id": d.id, "title": d.title, "text": d.text[:4000]} for d in reference.documents()]
-    return [row for row in rows if len(row["text"].split()) > 60][:40]
+    rows = {d.text[:4000]: {"id": d.id, "title": d.title, "text": d.text[:4000]} for d in reference.documents()}
+    return [row for row in rows.values() if len(row["text"].split()) > 60][:40]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole built-in corpus as a file: 2 MB, seconds of tokenizer training."""
+    rows = [{"title": d.title, "text": d.text} for source in builtin_sources() for d in source.documents()]
+    return write_rows(tmp_path_factory.mktemp("library") / "library.jsonl", rows)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, run_cli, start_cli, write_rows
+from conftest import ROOT, run_cli, start_cli
 
 from preprocessing.__main__ import main
 from preprocessing.shards import Corpus, open_corpus
@@ -171,9 +171,9 @@ def test_a_full_disk(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
+def test_stopped_in_the_middle(number: signal.Signals, library: Path, tmp_path: Path) -> None:
     """The signal comes while the tokenizer trains: seconds of C++ that know nothing of signals."""
-    process = start_cli("build", "--source", "builtin", "--out", tmp_path / "out")
+    process = start_cli("build", "--source", library, "--out", tmp_path / "out")
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("training the tokenizer"):
@@ -203,16 +203,17 @@ def test_killed_outright_leaves_no_corpus_and_the_next_build_works(articles: Pat
     assert open_corpus(tmp_path / "out").vocab_size == 300
 
 
-def test_build_and_inspect_say_the_same(articles: Path, tmp_path: Path) -> None:
+def test_build_and_inspect_say_the_same(articles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     built = run_cli("build", "--source", articles, "--vocab-size", "300", "--out", out, "--json")
     assert (built.returncode, built.stderr) == (0, "")
     figures = json.loads(built.stdout)
-    inspected = run_cli("inspect", out, "--json", "--sequences", "2", "--seq-len", "32")
-    both = json.loads(inspected.stdout)
+    assert main(["inspect", str(out), "--json", "--sequences", "2", "--seq-len", "32"]) == 0
+    both = json.loads(capsys.readouterr().out)
     assert len(both.pop("sequences")) == 2
     assert both == figures
-    table = run_cli("inspect", out, "--sequences", "1").stdout
+    assert main(["inspect", str(out), "--sequences", "1"]) == 0
+    table = capsys.readouterr().out
     for name in figures.keys() - {"directory", "sources", "splits"}:
         assert f"\n{name} " in table
     for row in (*figures["sources"].values(), *figures["splits"].values()):
