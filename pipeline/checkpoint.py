@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -60,7 +60,10 @@ def write_rank(run_dir: Path, step: int, rank: int, world_size: int, optimizer: 
             for kind, view in zip(MOMENTS, optimizer.moment_views(fragment), strict=True):
                 tensors[_key(kind, fragment)] = view
     path = writing_directory(run_dir, step) / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-    save_file({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, path)
+    try:
+        save_file({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # its name for a full disk
+        raise OSError(f"{path}: {error}") from error
     _sync(path)
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
 

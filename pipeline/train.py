@@ -95,13 +95,15 @@ class Training:
         """Initialised alike on every rank: from the seed and, if balanced, the first global batch."""
         model, config = self._empty_model(), self.config
         initialise.truncated_normal(model, config.model.init_std, config.train.seed)
+        model.to(self.device)
         if config.model.init == "balanced":
 
             def backward() -> None:
-                for micro_step in range(self.batch.accumulation_steps * self.batch.world_size):
-                    indices = rank_indices(0, micro_step, 0, 1, self.batch.global_sequences, self.batch.micro_sequences)
-                    parts = self.batch.accumulation_steps * self.batch.world_size
-                    (model(*self.data.batch(indices).model_inputs()).loss / parts).backward()
+                parts = self.batch.accumulation_steps * self.batch.world_size
+                for part in range(parts):
+                    indices = rank_indices(0, part, 0, 1, self.batch.global_sequences, self.batch.micro_sequences)
+                    batch = self.data.batch(indices).to(self.device)
+                    (model(*batch.model_inputs()).loss / parts).backward()
 
             groups = initialise.separately_invariant_groups(model)
             initialise.balanced(model, groups, backward, config.optim.lr, config.optim.weight_decay)
@@ -117,19 +119,23 @@ class Training:
     def run(self) -> None:
         """All remaining steps, with logging, evaluation and checkpoints at their rhythm, then the summary and the report."""
         train = self.config.train
+        if self.step == train.steps:
+            self._say(f"{self.run_dir} has all its {train.steps} steps already")
         while self.step < train.steps:
             self._train_step()
             last = self.step == train.steps
-            if self.step % train.log_every_steps == 0 or last:
+            saves = self.step % train.checkpoint_every_steps == 0 or last
+            if self.step % train.log_every_steps == 0 or saves:  # a resumed run starts with an empty logging window
                 self._log()
             if self.step % train.eval_every_steps == 0 or last:
                 self._evaluate(None if last else train.eval_sequences)
-            if self.step % train.checkpoint_every_steps == 0 or last:
+            if saves:
                 self._save()
         if self.monitor:
             self.monitor.close()
-            parameters = parameter_count(self.engine.module)
-            write_summary(self.run_dir, self.config, self.recipe, self.corpus, parameters, self.world.size)
+            if not (self.run_dir / "summary.json").exists():
+                parameters = parameter_count(self.engine.module)
+                write_summary(self.run_dir, self.config, self.recipe, self.corpus, parameters, self.world.size)
         engine.barrier()
 
     def _train_step(self) -> None:

@@ -1,0 +1,44 @@
+"""ds_configs/ hold mechanics only, every key is known, and what DeepSpeed would default is written out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import BatchArithmetic
+from pipeline.ds_config import DS_CONFIGS, deepspeed_dictionary, load_ds_config
+
+
+@pytest.mark.parametrize("path", sorted(DS_CONFIGS.glob("*.json")), ids=lambda p: p.stem)
+def test_every_file_is_legal(path: Path) -> None:
+    values = deepspeed_dictionary(load_ds_config(path.stem), BatchArithmetic(2, 4, 8, 64))
+    assert values["gradient_clipping"] == 0.0
+    assert values["train_batch_size"] == 64
+    assert values["zero_optimization"]["stage"] in (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gradient_clipping": 1.0}, ["'gradient_clipping' belongs to the recipe", "optim.clip_c"]),
+        ({"train_batch_size": 8}, ["belongs to the recipe", "batch.global_sequences"]),
+        ({"zero_optimisation": {}}, ["did you mean 'zero_optimization'"]),
+        ({"zero_optimization": {"stage": 1, "reduce_buckets": 5}}, ["did you mean 'reduce_bucket_size'"]),
+        ({"zero_optimization": {"stage": 3}}, ["stage = 3", "supported"]),
+        ({"zero_optimization": {}}, ["stage = None"]),
+        ({"zero_optimization": {"stage": 1, "round_robin_gradients": True}}, ["round_robin_gradients"]),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path: Path, values: dict[str, object], words: list[str]) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 1}, **values}))
+    with pytest.raises(ValueError) as refusal:
+        load_ds_config(str(path))
+    assert str(path) in str(refusal.value)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_an_unknown_name_lists_the_files() -> None:
+    with pytest.raises(ValueError, match="did you mean 'zero1'"):
+        load_ds_config("zero-1")

@@ -1,0 +1,171 @@
+"""The main job as a user runs it: ranks, stages, restarts, and what it leaves behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SMALL, refused, run_cli, set_options
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.monitor import read_metrics
+
+TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
+FIFTY = [*SMALL, *set_options(train__steps=50)]
+
+
+def pretrain(corpus: Path, run: Path, *options: str, recipe: str = "tiny", ranks: int = 0) -> subprocess.CompletedProcess[str]:
+    return run_cli("pipeline", "pretrain", "--recipe", recipe, "--data", corpus, "--run-dir", run, *options, ranks=ranks)
+
+
+def rows(run: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    train, evaluations = read_metrics(run / "metrics.jsonl")
+    return [[{k: v for k, v in row.items() if k not in TIMES} for row in part] for part in (train, evaluations)]  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "two ranks"
+    done = pretrain(corpus, run, *FIFTY, ranks=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"report       {run / 'report.html'}" in done.stdout
+    return run
+
+
+def test_a_run_leaves_everything_that_explains_it(two_ranks: Path) -> None:
+    summary = json.loads((two_ranks / "summary.json").read_text())
+    for key in ("final_train_loss", "heldout_loss", "heldout_mask_loss", "heldout_unigram_entropy_nats", "clipped_fraction"):
+        assert 0 <= summary[key] < 20, key
+    assert summary["tokens"] == 50 * 16 * 32
+    assert summary["world_size"] == 2
+    assert summary["versions"]["torch"]
+    assert {p.name for p in (two_ranks / "checkpoints").iterdir()} >= {"latest", "step-00000010", "step-00000050"}
+    assert len(list((two_ranks / "tensorboard").iterdir())) == 1
+    assert json.loads((two_ranks / "ds_config.json").read_text())["gradient_clipping"] == 0.0
+    page = (two_ranks / "report.html").read_text()
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+    train, evaluations = rows(two_ranks)
+    assert [row["step"] for row in train] == list(range(1, 51))
+    assert [row["step"] for row in evaluations] == [10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2")])
+def test_world_size_and_stage_do_not_change_the_losses(two_ranks: Path, corpus: Path, tmp_path: Path, ranks: int, stage: str) -> None:
+    done = pretrain(corpus, tmp_path / "run", *FIFTY, *set_options(train__ds_config=stage), ranks=ranks)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for ours, theirs in zip(rows(tmp_path / "run")[0], rows(two_ranks)[0], strict=True):
+        for key in ("loss", "param_norm", "grad_norm", "clip_threshold"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
+
+
+def test_the_same_command_again_says_it_is_done_and_changes_nothing(two_ranks: Path, corpus: Path) -> None:
+    before = {p: p.read_bytes() for p in two_ranks.rglob("*") if p.suffix in {".jsonl", ".safetensors"} or p.name == "summary.json"}
+    again = pretrain(corpus, two_ranks, *FIFTY, ranks=2)
+    assert again.returncode == 0, again.stderr
+    assert "has all its 50 steps already" in again.stdout
+    assert before == {p: p.read_bytes() for p in before}
+
+
+def test_evaluate_reproduces_the_final_held_out_loss_from_the_checkpoint(two_ranks: Path) -> None:
+    done = run_cli("pipeline", "evaluate", "--run", two_ranks, "--json")
+    assert done.returncode == 0, done.stderr
+    figures, summary = json.loads(done.stdout), json.loads((two_ranks / "summary.json").read_text())
+    assert figures["step"] == 50
+    for key in ("heldout_loss", "heldout_mask_loss"):
+        assert figures[key] == pytest.approx(summary[key], rel=1e-5)
+
+
+def test_json_prints_the_figures_alone(two_ranks: Path, corpus: Path) -> None:
+    done = pretrain(corpus, two_ranks, *FIFTY, "--json")  # finished by 2 ranks, read by 1
+    assert json.loads(done.stdout) == json.loads((two_ranks / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-bert"])
+def test_killed_and_started_again_it_ends_bit_for_bit_where_it_would_have(corpus: Path, tmp_path: Path, recipe: str) -> None:
+    options = [*SMALL, *set_options(optim__schedule__warmup_steps=3)] if recipe == "tiny-bert" else list(SMALL)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert pretrain(corpus, undisturbed, *options, recipe=recipe, ranks=2).returncode == 0
+    kill_after_checkpoint(corpus, killed, options, recipe, step=10)
+    resumed = pretrain(corpus, killed, *options, recipe=recipe, ranks=2)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "going on from step 10" in resumed.stdout
+    assert rows(killed) == rows(undisturbed)
+    last = "checkpoints/step-00000020"
+    for shard in sorted((undisturbed / last).glob("*.safetensors")):
+        assert (killed / last / shard.name).read_bytes() == shard.read_bytes()
+
+
+def kill_after_checkpoint(corpus: Path, run: Path, options: list[str], recipe: str, step: int) -> None:
+    """SIGKILL to launcher and ranks as soon as the checkpoint is there."""
+    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline", "pretrain"]
+    arguments = ["--recipe", recipe, "--data", str(corpus), "--run-dir", str(run), *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoints" / f"step-{step:08d}").exists():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "summary.json").exists(), "it was too quick to be killed"
+
+
+def test_a_damaged_checkpoint_is_passed_over_loudly(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert pretrain(corpus, run, *SMALL).returncode == 0
+    (run / "summary.json").unlink()
+    shard = next((run / "checkpoints" / "step-00000020").glob("*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(ValueError, match="sha256 differs"):
+        Checkpoint(shard.parent)
+    again = pretrain(corpus, run, *SMALL)
+    assert again.returncode == 0, again.stderr
+    assert "step-00000020 is not usable" in again.stdout
+    assert "going on from step 10" in again.stdout
+
+
+def test_the_whole_recipe_with_pairs_and_the_paper_head_trains(corpus: Path, tmp_path: Path) -> None:
+    options = set_options(data__objective="mlm+nsp", model__encoder="sibert-a", model__head="paper", model__init="normal")
+    done = pretrain(corpus, tmp_path / "run", *SMALL, *options, ranks=2)
+    assert done.returncode == 0, done.stderr
+    train, evaluations = rows(tmp_path / "run")
+    assert train[-1]["head_lr"] is not None
+    assert 0 <= evaluations[-1]["heldout_nsp_accuracy"] <= 1
+    assert train[-1]["loss"] < train[0]["loss"]
+
+
+def test_norms_that_stay_non_finite_end_the_run_with_an_error(corpus: Path, tmp_path: Path) -> None:
+    options = set_options(optim__lr="1e30", optim__weight_decay="1e-40", optim__schedule__warmup_steps=0)
+    done = pretrain(corpus, tmp_path / "run", *SMALL, *options, recipe="tiny-bert")
+    refused(done, "non-finite norms in 5 steps in a row")
+    train, _ = rows(tmp_path / "run")
+    assert train[-1]["skipped"] is True
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        done = pretrain(corpus, disk / "run", *SMALL)
+        refused(done, "No space left")
+        assert not list((disk / "run" / "checkpoints").glob("step-*"))
+        assert not (disk / "run" / "summary.json").exists()
+    finally:
+        subprocess.run(["umount", disk], check=True)
