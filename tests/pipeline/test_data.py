@@ -415,6 +415,7 @@ def test_long_sentences_are_read_throughout_and_near_the_anchor(tmp_path: Path) 
             first = max(0, sample % 3 * 30 - (L - 4))
             assert first <= offset
             assert offset + len(pair.a) <= first + 2 * (L - 3)
+            assert (pair.b[0] - 5) % 89 + len(pair.b) <= 2 * (L - 3), "a foreign B strays from its sentence's start"
     assert seen == set(range(5, 5 + 4 * 89))
 
 

@@ -95,7 +95,7 @@ def test_bad_streams() -> None:
 
 
 def test_predictions_per_sequence() -> None:
-    assert [predictions_per_sequence(L) for L in (3, 8, 128, 512)] == [1, 1, 19, 76]
+    assert [predictions_per_sequence(L) for L in (3, 8, 64, 128, 512)] == [1, 1, 9, 19, 76]
     assert predictions_per_sequence(128, 0.4) == 50
     with pytest.raises(ValueError, match="seq_len: got 2"):
         predictions_per_sequence(2)
