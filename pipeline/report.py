@@ -164,10 +164,11 @@ def _header(run: Run) -> str:
 
 
 def _headline(run: Run) -> str:
-    loss, entropy = number(run.summary.get("heldout_loss")), unigram_entropy(run)
+    """One sentence on the [MASK] positions: the others show the token, or a wrong one, and so invite copying."""
+    loss, entropy = number(run.summary.get("heldout_mask_loss")), unigram_entropy(run)
     if not math.isfinite(loss):
         return ""
-    text = f"It predicts hidden tokens of unseen text at a loss of <b>{loss:.3f} nats</b>"
+    text = f"It predicts the [MASK] positions of unseen text at a loss of <b>{loss:.3f} nats</b>"
     if math.isfinite(entropy):
         side = "below" if loss < entropy else "above"
         text += f", {abs(entropy - loss):.3f} {side} the {entropy:.3f} of knowing only how frequent each token is"
@@ -189,7 +190,9 @@ def _pictures(run: Run, others: Sequence[Run]) -> str:
     def loss(ax: Axes) -> bool:
         return loss_panel(ax, run, others)
 
-    caption = "Held-out text was never trained on. Below the dashed line the model uses context, not just frequency."
+    caption = "Held-out text was never trained on. Its loss counts visible tokens too, which can be copied."
+    if math.isfinite(unigram_entropy(run)):
+        caption += " On [MASK], below the dashed line means: the model uses context, not just frequency."
     figures = [_figure(draw_svg(loss, INK), caption)]
     for panel, text in PANELS:
 

@@ -105,6 +105,7 @@ class Training:
                     batch = self.data.batch(indices).to(self.device)
                     (model(*batch.model_inputs()).loss / parts).backward()
 
+            initialise.quiet_token_types(model)
             groups = initialise.separately_invariant_groups(model)
             initialise.balanced(model, groups, backward, config.optim.lr, config.optim.weight_decay)
         return model
