@@ -119,7 +119,8 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
     assert "script" not in page.counts
     assert "unfinished" not in page.text
     for expected in (
-        "5.820 nats", "unigram entropy", "predicted equilibrium", "clip threshold", "1.25%", "1.20 GiB", "0:01:18",
+        "6.010 nats, 0.740 below the 6.750",
+        "unigram entropy", "predicted equilibrium", "clip threshold", "1.25%", "1.20 GiB", "0:01:18",
         "5ca1ab1e", "demo/corpus", "3,417,088", "an unknown key", "optim.weight_decay", "gradient_clipping", "0123abc",
         "python -m pipeline pretrain --recipe tiny", "held-out, on [MASK]", "step 210",
     ):  # fmt: skip
@@ -205,6 +206,7 @@ def test_one_record_and_bare_directory_are_enough(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 8.3}\n')
     page = Page(write_report(tmp_path))
     assert page.counts["svg"] == 1
+    assert "dashed line means" not in page.text
     assert "config.json is not in the run directory" in page.text
 
 
