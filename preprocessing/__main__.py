@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from preprocessing.build import SHARD_TOKENS, build
 from preprocessing.cli import Parser, run
@@ -40,14 +41,22 @@ example:
 """
 
 
+Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
+KIND = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the texts above
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m preprocessing`."""
     parser = Parser(prog="python -m preprocessing", description="Text to tokenizer to shards.")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
-    kind = argparse.RawDescriptionHelpFormatter
+    _add_build(verbs)
+    _add_inspect(verbs)
+    return parser
 
+
+def _add_build(verbs: Verbs) -> None:
     verb = verbs.add_parser(
-        "build", help="build a corpus from text", description=BUILD_HELP, epilog=BUILD_EXAMPLES, formatter_class=kind
+        "build", help="build a corpus from text", description=BUILD_HELP, epilog=BUILD_EXAMPLES, formatter_class=KIND
     )
     verb.set_defaults(run=run_build)
     verb.add_argument(
@@ -92,12 +101,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
 
+
+def _add_inspect(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "inspect",
         help="check a corpus and print what it holds",
         description=INSPECT_HELP,
         epilog=INSPECT_EXAMPLES,
-        formatter_class=kind,
+        formatter_class=KIND,
     )
     verb.set_defaults(run=run_inspect)
     verb.add_argument("directory", type=Path, metavar="DIR", help="the corpus")
@@ -107,7 +118,6 @@ def make_parser() -> argparse.ArgumentParser:
     verb.add_argument("--seq-len", type=int, default=128, help="tokens of each stretch (default: %(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="chooses the stretches (default: %(default)s)")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
-    return parser
 
 
 def run_build(args: argparse.Namespace) -> None:

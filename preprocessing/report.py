@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from preprocessing.manifest import SPLITS
+from preprocessing.manifest import SPLITS, Manifest, SourceInfo
 from preprocessing.shards import SPECIAL_PIECES, Corpus
 from preprocessing.tokenizer import load
 
@@ -32,33 +32,33 @@ def figures(corpus: Corpus) -> dict[str, Any]:
         "tokenizer_sha256": manifest.tokenizer_sha256,
         "manifest_sha256": corpus.manifest_sha256,
     }
-    splits = {
-        split: {
-            "documents": manifest.documents(split),
-            "sentences": manifest.sentences(split),
-            "tokens": tokens[split],
-            "shards": len([shard for shard in manifest.shards if shard.split == split]),
-        }
-        for split in SPLITS
-    }
-    sources = {
-        source.name: {
-            "documents_read": source.documents_read,
-            "documents_kept": source.documents_kept,
-            "documents_dropped": dict(source.dropped),
-            "words": source.words,
-            "tokens": sum(source.tokens.values()),
-            "heldout_documents": source.documents.get("heldout", 0),
-        }
-        for source in manifest.sources
-    }
     return {
         "directory": str(corpus.directory),
-        "sources": sources,
-        "splits": splits,
+        "sources": {source.name: _source_figures(source) for source in manifest.sources},
+        "splits": {split: _split_figures(manifest, split) for split in SPLITS},
         **totals,
         "settings": manifest.settings,
         "versions": manifest.versions,
+    }
+
+
+def _source_figures(source: SourceInfo) -> dict[str, Any]:
+    return {
+        "documents_read": source.documents_read,
+        "documents_kept": source.documents_kept,
+        "documents_dropped": dict(source.dropped),
+        "words": source.words,
+        "tokens": sum(source.tokens.values()),
+        "heldout_documents": source.documents.get("heldout", 0),
+    }
+
+
+def _split_figures(manifest: Manifest, split: str) -> dict[str, Any]:
+    return {
+        "documents": manifest.documents(split),
+        "sentences": manifest.sentences(split),
+        "tokens": manifest.tokens(split),
+        "shards": sum(shard.split == split for shard in manifest.shards),
     }
 
 

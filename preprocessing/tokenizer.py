@@ -1,5 +1,6 @@
 """Train and load the tokenizer: a SentencePiece unigram model, lower-casing, with BERT's special pieces at ids 0-4."""
 
+import contextlib
 import hashlib
 import heapq
 import io
@@ -56,29 +57,39 @@ def train(sentences: Sequence[str], vocab_size: int) -> bytes:
     """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_train_and_send, args=(sentences, vocab_size, sender), daemon=True)
-    child.start()
-    sender.close()  # else the end of the child would not end the wait
+    child = context.Process(target=_train_and_send, args=(sentences, vocab_size, receiver, sender), daemon=True)
+    # Python drops an exception raised in the hooks of a fork: a Ctrl-C of that moment has to wait until after it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
+        child.start()
+        sender.close()  # else the end of the child would not end the wait
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         result = receiver.recv()
     except EOFError:
         child.join()
         raise OSError(f"tokenizer training ended with signal or code {child.exitcode}; out of memory?") from None
     finally:
-        child.kill()
-        child.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if child.pid is not None:
+            child.kill()
+            child.join()
     if isinstance(result, ValueError):
         raise result
     return result
 
 
-def _train_and_send(sentences: Sequence[str], vocab_size: int, sender: Connection) -> None:
+def _train_and_send(sentences: Sequence[str], vocab_size: int, receiver: Connection, sender: Connection) -> None:
+    receiver.close()  # else this process, itself a reader, would wait for ever to be heard after its parent was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    result: bytes | ValueError
     try:
-        sender.send(_train(sentences, vocab_size))
+        result = _train(sentences, vocab_size)
     except ValueError as error:
-        sender.send(error)
+        result = error
+    with contextlib.suppress(BrokenPipeError):  # the parent was killed: nobody wants it any more
+        sender.send(result)
 
 
 def _train(sentences: Sequence[str], vocab_size: int) -> bytes:

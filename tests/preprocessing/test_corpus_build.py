@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, VOCAB_SIZE, build_small, write_rows
+from small_corpora import ROOT, VOCAB_SIZE, build_small, write_rows
 
 from preprocessing.build import build, unigram_entropies_nats
 from preprocessing.clean import paragraphs, split_sentences

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, run_cli, start_cli
+from small_corpora import ROOT, run_cli, start_cli
 
 from preprocessing.__main__ import main
 from preprocessing.shards import Corpus, open_corpus

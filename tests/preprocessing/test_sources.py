@@ -5,7 +5,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from conftest import write_rows
+from small_corpora import write_rows
 
 from preprocessing.sources import builtin_sources, parse_sources, read_jsonl, unwrap
 

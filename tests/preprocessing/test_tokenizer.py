@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, VOCAB_SIZE
+from small_corpora import ROOT, VOCAB_SIZE
 
 from preprocessing.shards import FIRST_ORDINARY_ID, SPECIAL_PIECES, UNK_ID, Corpus
 from preprocessing.tokenizer import TextSample, load, train

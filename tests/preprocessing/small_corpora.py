@@ -1,0 +1,53 @@
+"""What the tests of preprocessing build from and run: small real corpora, the real command line."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from preprocessing.build import build
+from preprocessing.shards import Corpus, open_corpus
+from preprocessing.sources import parse_sources
+
+ROOT = Path(__file__).resolve().parents[2]
+VOCAB_SIZE = 300  # small, so that training takes a fraction of a second
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write rows as JSON lines, gzipped if the name says so."""
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def build_small(out: Path, *arguments: str, **settings: Any) -> Corpus:
+    """Build with the library, small and silent."""
+    wanted = {"vocab_size": VOCAB_SIZE, "heldout_fraction": 0.1, **settings}
+    build(parse_sources(list(arguments), max_document_mb=20), out, say=lambda line: None, **wanted)
+    return open_corpus(out)
+
+
+def start_cli(*arguments: str | Path) -> "subprocess.Popen[str]":
+    """Start `python -m preprocessing ...` as a real process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "preprocessing", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs tests in the background makes its children deaf to Ctrl-C; ours must hear it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def run_cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m preprocessing ...` to its end."""
+    process = start_cli(*arguments)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
