@@ -32,6 +32,7 @@ class ModelConfig:
     max_seq_len: int = 512
     init_std: float = 0.02  # truncated normal, paper section 5
     init: Literal["normal", "balanced"] = "normal"  # model/initialise.py
+    score_offset: float = 0.0  # where query and key biases start (model/initialise.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
     tau: float = 1.0  # temperature of the invariant head
 
@@ -251,7 +252,7 @@ def validate(config: RunConfig) -> None:
             )
 
 
-_MAY_BE_ZERO = {"weight_decay", "warmup_steps", "seed"}
+_MAY_BE_ZERO = {"weight_decay", "warmup_steps", "seed", "score_offset"}
 
 
 def _check_positive(section: Any, prefix: str = "") -> None:

@@ -1,6 +1,7 @@
 """The only import of deepspeed: processes, the engine, and the optimiser's place in it."""
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -23,11 +24,10 @@ logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import deepspeed
-    import deepspeed.comm as dist
-    import deepspeed.comm.torch as deepspeed_torch_backend
     from deepspeed.utils import logger as deepspeed_logger
 
-DEEPSPEED_VERSION: str = deepspeed.__version__
+# `import deepspeed.comm.torch as …` would give torch itself: the package binds that name over its own module's.
+_torch_backend = importlib.import_module("deepspeed.comm.torch")
 
 
 def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
@@ -36,7 +36,7 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
     # DeepSpeed would compile a shared-memory all-reduce here: a minute at the first start, and a compiler as a requirement.
-    deepspeed_torch_backend.build_shm_op = lambda: None
+    _torch_backend.build_shm_op = lambda: None
     cuda = torch.cuda.is_available()
     if cuda and world.local_rank >= torch.cuda.device_count():
         raise ValueError(

@@ -94,7 +94,9 @@ class Training:
     def _initial_model(self) -> PretrainingModel:
         """Initialised alike on every rank: from the seed and, if balanced, the first global batch."""
         model, config = self._empty_model(), self.config
-        initialise.truncated_normal(model, config.model.init_std, config.train.seed)
+        quiet = config.model.encoder != "bert"
+        initialise.truncated_normal(model, config.model.init_std, config.train.seed, quiet_token_types=quiet)
+        initialise.offset_scores(model, config.model.score_offset, config.model.init_std)
         model.to(self.device)
         if config.model.init == "balanced":
 
@@ -105,7 +107,6 @@ class Training:
                     batch = self.data.batch(indices).to(self.device)
                     (model(*batch.model_inputs()).loss / parts).backward()
 
-            initialise.quiet_token_types(model)
             groups = initialise.separately_invariant_groups(model)
             initialise.balanced(model, groups, backward, config.optim.lr, config.optim.weight_decay)
         return model

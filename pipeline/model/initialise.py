@@ -5,14 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.encoder import Embedding
+from pipeline.model.encoder import Attention, Embedding
 from pipeline.optim.relative_clip import equilibrium_norm
 
 
 @torch.no_grad()
-def truncated_normal(model: nn.Module, std: float, seed: int) -> None:
+def truncated_normal(model: nn.Module, std: float, seed: int, quiet_token_types: bool) -> None:
     """Every matrix from a normal of standard deviation `std` cut at two of them (paper section 5: 0.02, as in BERT);
-    linear biases zero, LayerNorm 1 and 0. The MLM output bias keeps its log-unigram start."""
+    linear biases zero, LayerNorm 1 and 0. The MLM output bias keeps its log-unigram start.
+
+    `quiet_token_types` (scale invariant encoders) starts the token type embeddings at zero. From N(0, 0.02²) they are one
+    vector that all tokens share, a third of the embeddings' variance: in the heads in which that vector's own score is
+    negative, ReLU left up to a fifth of the attention rows empty or nearly so (measured), and the gradients through nearly
+    empty rows are what is ill-conditioned in this architecture.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -21,16 +27,23 @@ def truncated_normal(model: nn.Module, std: float, seed: int) -> None:
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
-
-
-def quiet_token_types(model: nn.Module) -> None:
-    """Token type embeddings at zero, where they still have a gradient. From N(0, 0.02²) they are one vector that all
-    tokens of a sequence share, a third of the embeddings' variance: in the heads where the scores of that vector are
-    negative, ReLU leaves up to a fifth of the attention rows empty or nearly so (measured), and gradients through nearly
-    empty rows are what is most ill-conditioned in this architecture."""
     for module in model.modules():
-        if isinstance(module, Embedding):
+        if isinstance(module, Embedding) and quiet_token_types:
             nn.init.zeros_(module.token_type.weight)
+
+
+@torch.no_grad()
+def offset_scores(model: nn.Module, offset: float, std: float) -> None:
+    """Start every query and key bias at `offset` standard deviations of a query (std·sqrt(D)), so that a score starts at
+    offset²·K times that variance, K the head's width, instead of around 0.
+
+    At 1 practically every score starts positive: attention starts as an average over the row, close to linear, and no row
+    is nearly empty. Biases scale with the weights, so the invariance is untouched.
+    """
+    for module in model.modules():
+        if isinstance(module, Attention) and offset:
+            for linear in (module.query, module.key):
+                nn.init.constant_(linear.bias, offset * std * linear.in_features**0.5)
 
 
 def balanced(

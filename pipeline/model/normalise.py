@@ -1,20 +1,41 @@
 """Normalisations without an absolute constant: degree (x; 0) exactly, and zero where there is nothing to normalise.
 
 Any eps that is not homogeneous breaks f(cx) = f(x). What stands in for it here is the smallest normal number of the dtype,
-which no variance or norm that a run can meet is near, together with a factor that is 0 for a row without any signal: such
-a row gives zeros and zero gradients instead of NaN or 1e19.
+which no variance or norm that a run can meet is near. A row without any signal gives zeros and zero gradients instead of
+NaN or 1e19.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+
+class _LayerNorm(torch.autograd.Function):
+    """torch's own kernels, with 1/σ of a constant row put to 0: then both its output and its gradient are 0, without
+    another pass over the rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BLD: Tensor) -> Tensor:
+        tiny = torch.finfo(x_BLD.dtype).tiny
+        y_BLD, mean_BL1, inverse_BL1 = torch.native_layer_norm(x_BLD, x_BLD.shape[-1:], None, None, tiny)
+        inverse_BL1 = torch.where(inverse_BL1 < 0.5 * tiny**-0.5, inverse_BL1, 0.0)  # a constant row's is tiny**-0.5
+        ctx.save_for_backward(x_BLD, mean_BL1, inverse_BL1)
+        return y_BLD
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        x_BLD, mean_BL1, inverse_BL1 = ctx.saved_tensors
+        want = [True, False, False]
+        return torch.ops.aten.native_layer_norm_backward(
+            grads[0].contiguous(), x_BLD, x_BLD.shape[-1:], mean_BL1, inverse_BL1, None, None, want
+        )[0]
 
 
 def layer_norm(x_BLD: Tensor) -> Tensor:
-    """LayerNorm over the last dimension without affine and without eps; zero rows stay zero."""
-    normed_BLD = functional.layer_norm(x_BLD, x_BLD.shape[-1:], eps=torch.finfo(x_BLD.dtype).tiny)
-    alive_BL1 = (x_BLD != 0).any(dim=-1, keepdim=True)
-    return normed_BLD * alive_BL1
+    """LayerNorm over the last dimension without affine and without eps; constant rows become zeros."""
+    result: Tensor = _LayerNorm.apply(x_BLD)
+    return result
 
 
 def row_norms(weight_VD: Tensor) -> Tensor:

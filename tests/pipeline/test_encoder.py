@@ -18,7 +18,7 @@ SCALES = (1e-4, 1e-2, 3.0, 1e2, 1e4)
 def make(encoder: str, head: str, nsp: bool = False) -> PretrainingModel:
     config = ModelConfig(encoder=encoder, head=head, layers=3, width=16, heads=2, ffn_width=32, max_seq_len=12)  # type: ignore[arg-type]
     model = build_model(config, VOCAB, nsp, np.arange(VOCAB)).double()  # float64 throughout
-    truncated_normal(model, 0.02, seed=1)
+    truncated_normal(model, 0.02, seed=1, quiet_token_types=False)
     with torch.no_grad():  # biases off zero: they have a degree, too
         generator = torch.Generator().manual_seed(2)
         for name, parameter in model.named_parameters():
@@ -133,6 +133,15 @@ def test_attention_is_the_definition_and_padding_does_not_reach_it() -> None:
     for attend in (scale_invariant_attention, softmax_attention):
         changed = attend(q, k, torch.where(mask[:, None, :, None] == 0, 1e6, v), mask)
         assert torch.allclose(changed, attend(q, k, v, mask), rtol=1e-9)
+
+
+def test_layer_norm_and_its_gradient_are_torch_s_where_no_row_is_constant() -> None:
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    weights = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (ours,) = torch.autograd.grad((layer_norm(x) * weights).sum(), x)
+    (theirs,) = torch.autograd.grad((torch.nn.functional.layer_norm(x, (8,), eps=0.0) * weights).sum(), x)
+    assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+    assert torch.autograd.gradcheck(layer_norm, (x,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -200,10 +200,11 @@ def test_truncated_normal_is_the_seed_s_and_cut_at_two_deviations() -> None:
     config = load_recipe("tiny", ["model.layers=1"])
     models = [build_model(config.model, 500, False, np.ones(500)) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
-        truncated_normal(model, 0.02, seed)
+        truncated_normal(model, 0.02, seed, quiet_token_types=True)
     weights = [m.encoder.embedding.token.weight for m in models]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
     assert weights[0].abs().max() <= 0.04
     assert weights[0].std().item() == pytest.approx(0.02 * 0.8796, rel=0.02)  # of a normal cut at ±2σ
     assert (models[0].encoder.layers[0].ffn.inner.bias == 0).all()
+    assert (models[0].encoder.embedding.token_type.weight == 0).all()
