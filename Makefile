@@ -60,8 +60,8 @@ $(TEST_STAMP):
 demo: $(RUN_STAMP) ## from text to a trained, evaluated model and its report, in demo/
 	$(if $(shell [ '$(RANKS)' -ge 1 ] 2>/dev/null && echo ok),,$(error RANKS='$(RANKS)' is no number of processes; \
 	try: make demo RANKS=1))
-	$(call step,build the corpus,$(BIN) -m preprocessing build --source builtin --vocab-size 4096 \
-	--heldout-fraction 0.05 --out demo/corpus,The lines above say why. To begin afresh move demo/corpus away.)
+	$(call step,build the corpus,$(BIN) -m preprocessing build --source builtin --vocab-size 1024 \
+	--heldout-fraction 0.1 --out demo/corpus,The lines above say why. To begin afresh move demo/corpus away.)
 	$(call step,train and evaluate,OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN) -m torch.distributed.run --standalone \
 	--nproc-per-node $(RANKS) -m pipeline pretrain --recipe tiny --data demo/corpus --run-dir demo/run,The first error above \
 	says why. make demo again goes on from the last checkpoint; to begin afresh move demo/run away.)

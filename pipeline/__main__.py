@@ -67,7 +67,9 @@ def _parser() -> cli.Parser:
         help="change one value of the recipe, such as optim.lr=0.1 or train.steps=500; repeatable",
     )
     pretrain.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
-    pretrain.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
+    pretrain.add_argument(
+        "--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)"
+    )
     pretrain.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
     pretrain.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
 

@@ -173,7 +173,9 @@ def newest(run_dir: Path, complain: Callable[[str], None]) -> Checkpoint | None:
         except (ValueError, OSError) as error:
             complain(f"checkpoint {directory.name} is not usable: {error}")
     if directories:
-        raise ValueError(f"{run_dir}/checkpoints: {len(directories)} checkpoints and none is whole; use another --run to start over")
+        raise ValueError(
+            f"{run_dir}/checkpoints: {len(directories)} checkpoints and none is whole; use another --run to start over"
+        )
     return None
 
 

@@ -36,7 +36,7 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
     # DeepSpeed would compile a shared-memory all-reduce here: a minute at the first start, and a compiler as a requirement.
-    _torch_backend.build_shm_op = lambda: None
+    vars(_torch_backend)["build_shm_op"] = lambda: None
     cuda = torch.cuda.is_available()
     if cuda and world.local_rank >= torch.cuda.device_count():
         raise ValueError(

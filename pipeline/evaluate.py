@@ -77,8 +77,8 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
     corpus = open_corpus(data_dir or Path(saved["data"]))
     if corpus.manifest_sha256 != saved["corpus_sha256"]:
         raise ValueError(
-            f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, the run was "
-            f"trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
+            f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "
+            f"the run was trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
         )
     found = checkpoint.newest(run_dir, complain=print)
     if found is None:

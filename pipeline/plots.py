@@ -69,9 +69,7 @@ def load_run(run_dir: Path) -> Run:
     train, evaluations = read_metrics(metrics)
     if not train and not evaluations:
         raise ValueError(f"{metrics}: no records yet; {remedy}, or wait for its first log line")
-    documents = {
-        name: _read_object(run_dir / f"{name}.json") for name in ("config", "ds_config", "versions", "summary")
-    }
+    documents = {name: _read_object(run_dir / f"{name}.json") for name in ("config", "ds_config", "versions", "summary")}
     made_from = documents.pop("config")
     config = made_from.pop("config", {})
     if not isinstance(config, dict):
@@ -200,9 +198,7 @@ def clip_panel(ax: Axes, run: Run) -> bool:
         return _finish(ax, False)
     edges = np.linspace(0, max(steps[-1], 1), min(20, len(steps)) + 1)
     share = np.histogram(steps, edges, weights=clipped)[0] / np.diff(edges)
-    ax.bar(
-        edges[:-1], 100 * share, np.diff(edges), align="edge", color=PURPLE, alpha=0.45, label="each part of the run"
-    )
+    ax.bar(edges[:-1], 100 * share, np.diff(edges), align="edge", color=PURPLE, alpha=0.45, label="each part of the run")
     _, so_far = series(run.train, "clipped_fraction")
     ax.plot(steps, 100 * so_far[np.isfinite(so_far)], color=PURPLE, label="since the start")
     ax.set(title="Clipped steps", ylabel="% of steps")

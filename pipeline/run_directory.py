@@ -28,9 +28,16 @@ def run_file(config: RunConfig, recipe: str, corpus: Corpus) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of python, the packages that shape the numbers, the platform and the source's git commit (if it is a checkout)."""
     root = Path(__file__).parent.parent
-    git = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
-    ) if (root / ".git").exists() else None
+    git = (
+        subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if (root / ".git").exists()
+        else None
+    )
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
@@ -62,7 +69,9 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
     for key in ("config", "corpus_sha256"):
         difference = _first_difference(found.get(key), wanted[key], key)
         if difference:
-            raise ValueError(f"{run_dir} belongs to another configuration: {difference}; give another --run, or the same settings")
+            raise ValueError(
+                f"{run_dir} belongs to another configuration: {difference}; give another --run, or the same settings"
+            )
 
 
 def _first_difference(found: Any, wanted: Any, where: str) -> str | None:

@@ -23,7 +23,9 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int, world_size: int) -> dict[str, Any]:
+def write_summary(
+    run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int, world_size: int
+) -> dict[str, Any]:
     """Write and return the summary of a finished run. Losses are in nats per prediction."""
     train, evaluations = read_metrics(run_dir / "metrics.jsonl")
     last, final = train[-1], evaluations[-1]

@@ -84,9 +84,7 @@ def _add_build(verbs: Verbs) -> None:
     verb.add_argument(
         "--seed", type=int, default=0, help="chooses held-out documents and tokenizer sample (default: %(default)s)"
     )
-    verb.add_argument(
-        "--min-words", type=int, default=20, help="drop documents with fewer words (default: %(default)s)"
-    )
+    verb.add_argument("--min-words", type=int, default=20, help="drop documents with fewer words (default: %(default)s)")
     verb.add_argument(
         "--max-document-mb",
         type=float,
@@ -112,9 +110,7 @@ def _add_inspect(verbs: Verbs) -> None:
     )
     verb.set_defaults(run=run_inspect)
     verb.add_argument("directory", type=Path, metavar="DIR", help="the corpus")
-    verb.add_argument(
-        "--sequences", type=int, default=2, help="also decode this many random stretches (default: %(default)s)"
-    )
+    verb.add_argument("--sequences", type=int, default=2, help="also decode this many random stretches (default: %(default)s)")
     verb.add_argument("--seq-len", type=int, default=128, help="tokens of each stretch (default: %(default)s)")
     verb.add_argument("--seed", type=int, default=0, help="chooses the stretches (default: %(default)s)")
     verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")

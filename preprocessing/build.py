@@ -94,9 +94,7 @@ def _already_built(sources: list[Source], out: Path, settings: dict[str, Any]) -
     try:
         manifest = open_corpus(out, verify="sizes").manifest
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"{out}: exists and is not a corpus to keep ({error}); move it away or choose another --out"
-        ) from None
+        raise ValueError(f"{out}: exists and is not a corpus to keep ({error}); move it away or choose another --out") from None
     wanted = {**settings, **_fingerprints((s.name, s.version, s.files) for s in sources)}
     found = {**manifest.settings, **_fingerprints((s.name, s.version, s.files) for s in manifest.sources)}
     for name in sorted(wanted.keys() | found.keys()):

@@ -116,9 +116,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise ValueError(f"{path}: format {found!r}, expected {FORMAT!r}; build the corpus again with this version")
     try:
         fields["shards"] = tuple(ShardInfo(**shard) for shard in fields["shards"])
-        fields["sources"] = tuple(
-            SourceInfo(**{**source, "files": tuple(source["files"])}) for source in fields["sources"]
-        )
+        fields["sources"] = tuple(SourceInfo(**{**source, "files": tuple(source["files"])}) for source in fields["sources"])
         return Manifest(**fields)
     except (KeyError, TypeError) as error:
         raise ValueError(

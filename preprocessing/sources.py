@@ -176,8 +176,7 @@ def _reference_topics() -> list[RawDocument]:
     assert assignment.value is not None
     topics: dict[str, str] = ast.literal_eval(assignment.value)
     return [
-        RawDocument("python-reference", name, name, unwrap(text), f"{path}:{name}")
-        for name, text in sorted(topics.items())
+        RawDocument("python-reference", name, name, unwrap(text), f"{path}:{name}") for name, text in sorted(topics.items())
     ]
 
 

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_cli(*arguments: str | Path, ranks: int = 0, timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_cli(
+    *arguments: str | Path, ranks: int = 0, timeout_s: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`python -m …` as a user types it; `ranks` > 0 puts torchrun before it. One thread a process: two cores here."""
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"] if ranks else []
     command = [sys.executable, "-m", *launcher, *map(str, arguments)]
@@ -64,7 +66,16 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in corpus with a vocabulary of 1024, made by the real program."""
     out = tmp_path_factory.mktemp("corpus") / "builtin"
     built = run_cli(
-        "preprocessing", "build", "--source", "builtin", "--vocab-size", "1024", "--heldout-fraction", "0.05", "--out", out
+        "preprocessing",
+        "build",
+        "--source",
+        "builtin",
+        "--vocab-size",
+        "1024",
+        "--heldout-fraction",
+        "0.05",
+        "--out",
+        out,
     )
     assert built.returncode == 0, built.stderr
     return out

@@ -83,11 +83,7 @@ def test_the_repository_keeps_the_rules() -> None:
     paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
     assert ROOT / "pipeline/__init__.py" in paths
     assert ROOT / "preprocessing/cli.py" in paths
-    found = [
-        line
-        for path in paths
-        for line in violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
-    ]
+    found = [line for path in paths for line in violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
 
 

@@ -47,10 +47,10 @@ class PretrainingModel(nn.Module):
 
     def scale_invariant_names(self) -> set[str]:
         """Names of the scale invariant parameters: the encoder's, and the head's if the head is invariant."""
-        prefixes = ("encoder.",) if self.encoder_is_invariant else ()
-        if self.encoder_is_invariant and self.head_is_invariant:
-            prefixes += ("mlm_head.", "nsp_head.")
-        return {name for name, _ in self.named_parameters() if prefixes and name.startswith(prefixes)}
+        if not self.encoder_is_invariant:
+            return set()
+        parts = ("encoder.", "mlm_head.", "nsp_head.") if self.head_is_invariant else ("encoder.",)
+        return {name for name, _ in self.named_parameters() if name.startswith(parts)}
 
     def forward(
         self,

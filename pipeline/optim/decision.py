@@ -43,9 +43,7 @@ def decide(partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state:
     the number this update would have in LAMB's bias correction."""
     gradients = {f.name: g for f in partitions.fragments if (g := f.gradient()) is not None}
     directions = {
-        f.name: lamb.direction(
-            f.master, *lamb_state(f), gradients[f.name], **_lamb_settings(groups[f.group]), count=lamb_count
-        )
+        f.name: lamb.direction(f.master, lamb_state(f), gradients[f.name], count=lamb_count, **_lamb_settings(groups[f.group]))
         for f in partitions.fragments
         if groups[f.group]["rule"] == "lamb" and f.name in gradients
     }
@@ -54,13 +52,15 @@ def decide(partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state:
     if not all(map(math.isfinite, sums)):
         nothing = tuple(GroupDecision(math.nan, math.nan, None, 0.0) for _ in groups)
         return Decision(finite=False, groups=nothing)
-    pairs = list(zip(group_sums[::2], group_sums[1::2], strict=True))
-    adamw_norm = math.sqrt(sum(gg for (_, gg), group in zip(pairs, groups, strict=True) if group["rule"] == "adamw"))
+    x_norms, g_norms = ([math.sqrt(square) for square in group_sums[first::2]] for first in (0, 1))
+    adamw_norm = math.hypot(*(g for g, group in zip(g_norms, groups, strict=True) if group["rule"] == "adamw"))
     ratios = {
         name: lamb.trust_ratio(math.sqrt(ww), math.sqrt(rr), weight_decay)
         for name, ww, rr, weight_decay in _lamb_tensors(partitions, groups, tensor_sums)
     }
-    decided = tuple(_decide_group(group, *map(math.sqrt, pair), adamw_norm) for group, pair in zip(groups, pairs, strict=True))
+    decided = tuple(
+        _decide_group(group, x_norm, g_norm, adamw_norm) for group, x_norm, g_norm in zip(groups, x_norms, g_norms, strict=True)
+    )
     return Decision(True, decided, ratios, directions)
 
 

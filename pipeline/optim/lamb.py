@@ -21,8 +21,7 @@ def update_moments(exp_avg: Tensor, exp_avg_sq: Tensor, grad: Tensor, betas: tup
 
 def direction(
     w: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
+    moments: tuple[Tensor, Tensor],
     grad: Tensor,
     betas: tuple[float, float],
     eps: float,
@@ -31,6 +30,7 @@ def direction(
 ) -> Tensor:
     """r of update number `count` (1 is the first), a new tensor; the moments are left as they are, so that a step that is
     refused on another rank has changed nothing."""
+    exp_avg, exp_avg_sq = moments
     m = torch.lerp(exp_avg, grad, 1 - betas[0]).div_(1 - betas[0] ** count)
     v = (exp_avg_sq * betas[1]).addcmul_(grad, grad, value=1 - betas[1]).div_(1 - betas[1] ** count)
     return m.div_(v.sqrt_().add_(eps)).add_(w, alpha=weight_decay)

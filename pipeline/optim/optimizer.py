@@ -4,7 +4,7 @@ A thin shell: `relative_clip`, `lamb` and torch's own AdamW are the algorithms, 
 calls `prepare()` once, then step() once per group; both see the flat partitions that ZeRO has put into `param_groups`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +31,11 @@ def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[st
     optim, head = config.optim, config.head_optim
     groups: list[dict[str, Any]] = []
 
-    def add(name: str, members: dict[str, Tensor], **settings: Any) -> None:
+    def add(name: str, members: Mapping[str, Tensor], **settings: Any) -> None:
         if members:
             groups.append({"name": name, "params": list(members.values()), "names": list(members), **settings})
 
-    def add_decayed_and_not(name: str, members: dict[str, Tensor], weight_decay: float, **settings: Any) -> None:
+    def add_decayed_and_not(name: str, members: Mapping[str, Tensor], weight_decay: float, **settings: Any) -> None:
         add(name, {n: p for n, p in members.items() if p.ndim > 1}, weight_decay=weight_decay, **settings)
         add(f"{name}, not decayed", {n: p for n, p in members.items() if p.ndim <= 1}, weight_decay=0.0, **settings)
 
@@ -58,7 +58,7 @@ def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[st
     return groups
 
 
-def check_groups(trainable: dict[str, Tensor], groups: Sequence[dict[str, Any]]) -> None:
+def check_groups(trainable: Mapping[str, Tensor], groups: Sequence[dict[str, Any]]) -> None:
     """ValueError unless every trainable parameter stands in exactly one group."""
     seen: dict[int, str] = {}
     for group in groups:
@@ -137,7 +137,8 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         torch._foreach_add_(moved, [p.grad for p in moved], alpha=-lr * coefficient)
 
     def _lamb(self, group: dict[str, Any], coefficient: float) -> None:
-        assert self.partitions is not None and self.decision is not None
+        assert self.partitions is not None
+        assert self.decision is not None
         for fragment in self.partitions.fragments:
             if fragment.group != group["index"] or fragment.name not in self.decision.lamb_directions:
                 continue

@@ -9,12 +9,10 @@ The names of DeepSpeed's objects that are relied on are all in this file.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
-
-SUPPORTED_STAGES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,20 @@ def replicated(named_parameters: Sequence[tuple[str, Tensor]], groups: Sequence[
     """Stage 0 in fp32 (or no engine at all): each rank updates every parameter with the same reduced gradient."""
     group_of = {id(p): index for index, group in enumerate(groups) for p in group["params"]}
     fragments = tuple(
-        Fragment(name, group_of[id(p)], 0, p.numel(), p, 0, lambda p=p: None if p.grad is None else p.grad.view(-1))
+        Fragment(name, group_of[id(p)], 0, p.numel(), p, 0, partial(_whole_gradient, p))
         for name, p in named_parameters
         if id(p) in group_of
     )
     return Partitions(fragments, tuple(f.name for f in fragments), None)
+
+
+def _whole_gradient(parameter: Tensor) -> Tensor | None:
+    return None if parameter.grad is None else parameter.grad.view(-1)
+
+
+def _fragment_gradient(mapping: Any, parameter: Any) -> Tensor:
+    gradient: Tensor = mapping.get_lp_grad_fragment(parameter._index_in_param_group)
+    return gradient.view(-1)
 
 
 def zero_1_or_2(
@@ -87,7 +94,7 @@ def zero_1_or_2(
                 numel=mapping.hp_fragment_address.numel,
                 flat=flat,
                 start=mapping.hp_fragment_address.start,
-                gradient=lambda m=mapping, p=parameter: m.get_lp_grad_fragment(p._index_in_param_group).view(-1),
+                gradient=partial(_fragment_gradient, mapping, parameter),
             )
         )
     return Partitions(tuple(fragments), tuple(name for name, _ in named_parameters), all_reduce_sum)

@@ -49,7 +49,14 @@ def test_a_bad_override_is_refused_by_name(override: str, words: list[str]) -> N
 
 def test_overrides_reach_every_kind_of_value() -> None:
     config = load_recipe(
-        "tiny", ["optim.lr=1", "optim.clip_c=inf", "train.ds_config=zero2", "optim.betas=[0.8, 0.9]", "model.unigram_bias=false"]
+        "tiny",
+        [
+            "optim.lr=1",
+            "optim.clip_c=inf",
+            "train.ds_config=zero2",
+            "optim.betas=[0.8, 0.9]",
+            "model.unigram_bias=false",
+        ],
     )
     assert config.optim.lr == 1.0
     assert isinstance(config.optim.lr, float)

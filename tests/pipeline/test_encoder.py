@@ -56,7 +56,9 @@ def test_loss_is_scale_invariant_and_its_gradient_orthogonal_and_homogeneous(enc
     loss = model(*inputs(nsp)).loss
     loss.backward()
     named = {n: p for n, p in model.named_parameters() if n in invariant}
-    x, g = (torch.cat([t.detach().flatten().clone() for t in ts]) for ts in zip(*((p, p.grad) for p in named.values()), strict=True))
+    x, g = (
+        torch.cat([t.detach().flatten().clone() for t in ts]) for ts in zip(*((p, p.grad) for p in named.values()), strict=True)
+    )
     assert abs(x @ g) <= 1e-12 * x.norm() * g.norm()
     for c in SCALES:
         scaled = make(encoder, head, nsp)

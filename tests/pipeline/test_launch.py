@@ -17,7 +17,13 @@ SRUN = {
 
 def test_torchrun_and_deepspeed() -> None:
     world = world_from(TORCHRUN)
-    assert (world.rank, world.size, world.local_rank, world.master_address, world.master_port) == (3, 4, 1, "10.0.0.1", 29500)
+    assert (world.rank, world.size, world.local_rank, world.master_address, world.master_port) == (
+        3,
+        4,
+        1,
+        "10.0.0.1",
+        29500,
+    )
     assert not world.is_main
 
 

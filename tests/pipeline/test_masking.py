@@ -143,9 +143,7 @@ def test_statistics_over_100_000_positions() -> None:
     rng = np.random.default_rng(0)
     tokens_BL = rng.integers(FIRST, vocab_size, (B, L))
     tokens_BL[:, 0], tokens_BL[:, 60], tokens_BL[:, 61], tokens_BL[:, -1] = 2, 3, 1, 3
-    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(
-        tokens_BL, uniforms(B, L, P), P, vocab_size, MASK, FIRST
-    )
+    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms(B, L, P), P, vocab_size, MASK, FIRST)
     trials = B * P
     assert weights_BP.sum() == trials
     assert (np.diff(positions_BP, axis=1) > 0).all(), "positions ascend, so they are distinct"

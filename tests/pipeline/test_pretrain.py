@@ -43,7 +43,13 @@ def two_ranks(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_everything_that_explains_it(two_ranks: Path) -> None:
     summary = json.loads((two_ranks / "summary.json").read_text())
-    for key in ("final_train_loss", "heldout_loss", "heldout_mask_loss", "heldout_unigram_entropy_nats", "clipped_fraction"):
+    for key in (
+        "final_train_loss",
+        "heldout_loss",
+        "heldout_mask_loss",
+        "heldout_unigram_entropy_nats",
+        "clipped_fraction",
+    ):
         assert 0 <= summary[key] < 20, key
     assert summary["tokens"] == 50 * 16 * 32
     assert summary["world_size"] == 2
@@ -59,7 +65,9 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path) -> None:
 
 
 @pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2")])
-def test_world_size_and_stage_do_not_change_the_losses(two_ranks: Path, corpus: Path, tmp_path: Path, ranks: int, stage: str) -> None:
+def test_world_size_and_stage_do_not_change_the_losses(
+    two_ranks: Path, corpus: Path, tmp_path: Path, ranks: int, stage: str
+) -> None:
     done = pretrain(corpus, tmp_path / "run", *FIFTY, *set_options(train__ds_config=stage), ranks=ranks)
     assert done.returncode == 0, done.stdout + done.stderr
     for ours, theirs in zip(rows(tmp_path / "run")[0], rows(two_ranks)[0], strict=True):
@@ -68,7 +76,9 @@ def test_world_size_and_stage_do_not_change_the_losses(two_ranks: Path, corpus: 
 
 
 def test_the_same_command_again_says_it_is_done_and_changes_nothing(two_ranks: Path, corpus: Path) -> None:
-    before = {p: p.read_bytes() for p in two_ranks.rglob("*") if p.suffix in {".jsonl", ".safetensors"} or p.name == "summary.json"}
+    before = {
+        p: p.read_bytes() for p in two_ranks.rglob("*") if p.suffix in {".jsonl", ".safetensors"} or p.name == "summary.json"
+    }
     again = pretrain(corpus, two_ranks, *FIFTY, ranks=2)
     assert again.returncode == 0, again.stderr
     assert "has all its 50 steps already" in again.stdout

@@ -93,9 +93,7 @@ class Page(HTMLParser):
         if tag not in self.VOID:
             self._open.append(tag)
         for key, value in attrs:
-            if key in ("src", "href", "xlink:href", "srcset", "action") and not (value or "").startswith(
-                ("#", "data:")
-            ):
+            if key in ("src", "href", "xlink:href", "srcset", "action") and not (value or "").startswith(("#", "data:")):
                 self.outside.append(f"{key}={value}")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

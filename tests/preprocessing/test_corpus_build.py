@@ -128,9 +128,7 @@ def test_a_second_build_is_a_no_operation(articles: Path, tmp_path: Path) -> Non
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
-def test_a_different_build_names_the_difference_and_touches_nothing(
-    articles: Path, topics: Rows, tmp_path: Path
-) -> None:
+def test_a_different_build_names_the_difference_and_touches_nothing(articles: Path, topics: Rows, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_small(out, f"articles={articles}")
     before = content(out)
@@ -193,9 +191,7 @@ def test_a_source_that_changes_between_the_passes_is_refused(topics: Rows, tmp_p
         ({"min_words": 100_000}, r"all 40 documents were dropped \(40 too short\); lower --min-words"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(
-    articles: Path, tmp_path: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_cannot_be_are_refused(articles: Path, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_small(tmp_path / "out", str(articles), **settings)
     assert list(tmp_path.iterdir()) == []

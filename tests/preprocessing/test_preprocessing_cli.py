@@ -98,9 +98,7 @@ def test_a_bad_source(kind: str, topics: Rows, tmp_path: Path, capfd: pytest.Cap
     make, parts = BAD_SOURCES[kind]
     source = make(tmp_path / "bad.jsonl", topics)
     before = set(tmp_path.iterdir())
-    assert_refused(
-        main(["build", "--source", str(source), "--out", str(tmp_path / "out")]), capfd.readouterr().err, *parts
-    )
+    assert_refused(main(["build", "--source", str(source), "--out", str(tmp_path / "out")]), capfd.readouterr().err, *parts)
     assert set(tmp_path.iterdir()) == before
 
 
@@ -264,7 +262,5 @@ def test_mistyped_commands(
 
 
 def test_preprocessing_needs_neither_torch_nor_deepspeed() -> None:
-    program = (
-        "import sys, preprocessing.__main__; sys.exit(bool({'torch', 'deepspeed', 'pipeline'} & set(sys.modules)))"
-    )
+    program = "import sys, preprocessing.__main__; sys.exit(bool({'torch', 'deepspeed', 'pipeline'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0

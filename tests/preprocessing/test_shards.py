@@ -109,9 +109,7 @@ def test_uint16_reaches_to_65536_pieces(tmp_path: Path) -> None:
         ([[-1, 5]], r"-1\.\.5"),
     ],
 )
-def test_the_writer_refuses_what_it_could_not_give_back(
-    tmp_path: Path, sentences: list[list[int]], message: str
-) -> None:
+def test_the_writer_refuses_what_it_could_not_give_back(tmp_path: Path, sentences: list[list[int]], message: str) -> None:
     with ShardWriter(tmp_path, "train", 0, "uint16", vocab_size=100) as writer:
         with pytest.raises(ValueError, match=message):
             writer.add(Document("s", "1", "", sentences))

@@ -1,0 +1,92 @@
+"""`make demo` as a newcomer runs it, in a copy of the tracked files with the virtual environment that runs this test."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from pipeline.monitor import read_metrics
+
+pytestmark = pytest.mark.slow
+NATS_BELOW_UNIGRAM = 0.3
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the working tree whose .venv is this one."""
+    environment = Path(sys.prefix)
+    if not list(environment.glob("installed-run-*")):
+        pytest.skip(f"{environment} was not made by `make install`, so `make demo` would install into it: use `make test`")
+    copy = tmp_path_factory.mktemp("clone") / "a clone"
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in names.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(environment)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def demo(clone: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=1500, check=False)
+
+
+def test_the_demo_ends_below_the_unigram_entropy_and_says_where_things_are(
+    clone: Path, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    summary = json.loads((clone / "demo/run/summary.json").read_text())
+    gain = summary["heldout_unigram_entropy_nats"] - summary["heldout_loss"]
+    print(f"held-out loss {summary['heldout_loss']:.3f}, unigram entropy {summary['heldout_unigram_entropy_nats']:.3f}")
+    assert gain >= NATS_BELOW_UNIGRAM
+    train, _ = read_metrics(clone / "demo/run/metrics.jsonl")
+    assert all(row["param_norm"] and row["grad_norm"] for row in train), "null stands for a norm that is not finite"
+    for word in ("demo/run/report.html", "demo/run/tensorboard", "demo/run/checkpoints/step-", "next"):
+        assert word in demo.stdout
+    assert (clone / "demo/run/report.html").stat().st_size > 10_000
+
+
+def test_the_demo_again_is_done_at_once(clone: Path, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0
+    before = (clone / "demo/run/metrics.jsonl").read_bytes()
+    again = subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=200, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "already" in again.stdout
+    assert (clone / "demo/run/metrics.jsonl").read_bytes() == before
+
+
+def test_one_rank_has_the_same_losses_and_ctrl_c_is_no_harm(clone: Path, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0
+    run = clone / "demo/run"
+    run.rename(clone / "demo/two-ranks")
+    process = subprocess.Popen(
+        ["make", "demo", "RANKS=1"],
+        cwd=clone,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 300
+    while not (metrics.exists() and any(row["step"] >= 50 for row in read_metrics(metrics)[0])):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    two_ranks = {row["step"]: row for row in read_metrics(clone / "demo/two-ranks/metrics.jsonl")[0]}
+    for row in read_metrics(metrics)[0]:
+        if row["step"] <= 50:
+            assert row["loss"] == pytest.approx(two_ranks[row["step"]]["loss"], rel=1e-4)
+    assert not (run / "summary.json").exists()
