@@ -107,6 +107,8 @@ class Training:
                     batch = self.data.batch(indices).to(self.device)
                     (model(*batch.model_inputs()).loss / parts).backward()
 
+            if config.model.head == "invariant":
+                initialise.share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
             groups = initialise.separately_invariant_groups(model)
             initialise.balanced(model, groups, backward, config.optim.lr, config.optim.weight_decay)
         return model

@@ -9,6 +9,9 @@ from pipeline.model.encoder import Attention, Embedding
 from pipeline.optim.relative_clip import equilibrium_norm
 
 
+SHARED_DIRECTION = 3.0
+
+
 @torch.no_grad()
 def truncated_normal(model: nn.Module, std: float, seed: int, quiet_token_types: bool) -> None:
     """Every matrix from a normal of standard deviation `std` cut at two of them (paper section 5: 0.02, as in BERT);
@@ -44,6 +47,19 @@ def offset_scores(model: nn.Module, offset: float, std: float) -> None:
         if isinstance(module, Attention) and offset:
             for linear in (module.query, module.key):
                 nn.init.constant_(linear.bias, offset * std * linear.in_features**0.5)
+
+
+@torch.no_grad()
+def share_a_direction(weight_VD: Tensor, std: float, seed: int) -> None:
+    """Give all rows of the invariant decoder one common direction, SHARED_DIRECTION times as long as a row from N(0, std²).
+
+    Logits are cosines, so rows that point anywhere give every position logits of variance τ², which costs τ²/2 nats and
+    which no small weight can turn down; at 8k rows a thousand steps did not unlearn it. What all rows share is the same in
+    all logits of a position and drops out of the softmax: only 1/(1 + SHARED_DIRECTION²) of the variance is left.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction_D = torch.randn(weight_VD.shape[1], generator=generator)
+    weight_VD.add_(SHARED_DIRECTION * std * direction_D.to(weight_VD.device))
 
 
 def balanced(
