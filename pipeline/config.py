@@ -213,43 +213,57 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
 def validate(config: RunConfig) -> None:
     """Raise ValueError where values contradict each other or the mathematics."""
     _check_positive(config)
-    model, optim = config.model, config.optim
+    _validate_model(config.model, config.data)
+    _validate_optim(config.optim, config.model)
+    for name, optim in (("optim", config.optim), ("head_optim", config.head_optim)):
+        _validate_rates(name, optim, config.train.steps)
+
+
+def _validate_model(model: ModelConfig, data: DataConfig) -> None:
     if model.width % model.heads:
         raise ValueError(f"model.width = {model.width} is not divisible by model.heads = {model.heads}")
-    if config.data.seq_len > model.max_seq_len:
-        raise ValueError(f"data.seq_len = {config.data.seq_len} exceeds model.max_seq_len = {model.max_seq_len}")
-    if config.data.seq_len < 8:
-        raise ValueError(f"data.seq_len = {config.data.seq_len}: at least 8")
-    if not 0 < config.data.mask_fraction < 1:
-        raise ValueError(f"data.mask_fraction = {config.data.mask_fraction}: expected between 0 and 1")
+    if data.seq_len > model.max_seq_len:
+        raise ValueError(f"data.seq_len = {data.seq_len} exceeds model.max_seq_len = {model.max_seq_len}")
+    if data.seq_len < 8:
+        raise ValueError(f"data.seq_len = {data.seq_len}: at least 8")
+    if not 0 < data.mask_fraction < 1:
+        raise ValueError(f"data.mask_fraction = {data.mask_fraction}: expected between 0 and 1")
     if (model.encoder == "bert") != (model.head == "tied"):
         raise ValueError(
             f"model.encoder = {model.encoder!r} with model.head = {model.head!r}: bert has the tied head, and a head tied "
             "to the embedding breaks SIBERT's invariance (use paper or invariant)"
         )
-    if model.encoder == "bert" and model.init == "balanced":
-        raise ValueError("model.init = 'balanced' is for scale invariant encoders; bert takes 'normal'")
-    if model.encoder == "bert" and optim.rule == "sgd" and not math.isinf(optim.clip_c):
+    if model.init == "balanced" and (model.encoder, model.head) != ("sibert-d", "invariant"):
+        raise ValueError(
+            f"model.init = 'balanced' with model.encoder = {model.encoder!r} and model.head = {model.head!r}: only in "
+            "sibert-d with the invariant head is every matrix scale invariant by itself; use 'normal'"
+        )
+
+
+def _validate_optim(optim: OptimConfig, model: ModelConfig) -> None:
+    if optim.rule == "sgd" and model.encoder == "bert" and not math.isinf(optim.clip_c):
         raise ValueError("model.encoder = 'bert' is not scale invariant: relative clipping needs optim.clip_c = inf there")
     if not optim.clip_c > 1:
         raise ValueError(f"optim.clip_c = {optim.clip_c}: C must exceed 1 (C <= 1 clips at equilibrium), inf for none")
     if optim.rule == "sgd" and optim.weight_decay == 0 and not math.isinf(optim.clip_c):
         raise ValueError("optim.weight_decay = 0 makes the clip threshold 0 and no step would move: set optim.clip_c = inf")
-    if model.encoder != "bert" and model.init == "balanced" and optim.weight_decay == 0:
-        raise ValueError("model.init = 'balanced' needs optim.weight_decay > 0: there is no equilibrium without it")
-    for name, lr, wd in (
-        ("optim", optim.lr, optim.weight_decay),
-        ("head_optim", config.head_optim.lr, config.head_optim.weight_decay),
-    ):
-        if lr * wd >= 1:
-            raise ValueError(f"{name}.lr * {name}.weight_decay = {lr * wd:g}: at 1 or more a step would erase the weights")
-    for name, schedule in (("optim", optim.schedule), ("head_optim", config.head_optim.schedule)):
-        if schedule.decay == "step" and not all(0 < m < 1 for m in schedule.milestones):
-            raise ValueError(f"{name}.schedule.milestones = {schedule.milestones}: fractions of the run, between 0 and 1")
-        if schedule.warmup_steps >= config.train.steps:
-            raise ValueError(
-                f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {config.train.steps}"
-            )
+    if model.init == "balanced" and (optim.rule != "sgd" or optim.weight_decay == 0):
+        raise ValueError(
+            "model.init = 'balanced' is the equilibrium of SGD with weight decay: set optim.rule = 'sgd' and λ > 0"
+        )
+
+
+def _validate_rates(name: str, optim: OptimConfig | HeadOptimConfig, steps: int) -> None:
+    schedule = optim.schedule
+    if optim.lr * optim.weight_decay >= 1:
+        product = optim.lr * optim.weight_decay
+        raise ValueError(f"{name}.lr * {name}.weight_decay = {product:g}: at 1 or more a step would erase the weights")
+    if not all(beta < 1 for beta in optim.betas):
+        raise ValueError(f"{name}.betas = {optim.betas}: each must be below 1")
+    if schedule.decay == "step" and not all(milestone < 1 for milestone in schedule.milestones):
+        raise ValueError(f"{name}.schedule.milestones = {schedule.milestones}: fractions of the run, between 0 and 1")
+    if schedule.warmup_steps >= steps:
+        raise ValueError(f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {steps}")
 
 
 _MAY_BE_ZERO = {"weight_decay", "warmup_steps", "seed", "score_offset"}

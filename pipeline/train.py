@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,26 +93,24 @@ class Training:
         return build_model(self.config.model, self.corpus.vocab_size, nsp, self.corpus.unigram_counts("train"))
 
     def _initial_model(self) -> PretrainingModel:
-        """Initialised alike on every rank: from the seed and, if balanced, the first global batch."""
-        model, config = self._empty_model(), self.config
-        quiet = config.model.encoder != "bert"
-        initialise.truncated_normal(model, config.model.init_std, config.train.seed, quiet_token_types=quiet)
-        initialise.offset_scores(model, config.model.score_offset, config.model.init_std)
+        """Initialised alike on every rank: from the seed and, for a balanced start, the first global batch."""
+        config = self.config
+        model = self._empty_model()
+        initialise.draw(model, config.model, config.train.seed)
         model.to(self.device)
         if config.model.init == "balanced":
-
-            def backward() -> None:
-                parts = self.batch.accumulation_steps * self.batch.world_size
-                for part in range(parts):
-                    indices = rank_indices(0, part, 0, 1, self.batch.global_sequences, self.batch.micro_sequences)
-                    batch = self.data.batch(indices).to(self.device)
-                    (model(*batch.model_inputs()).loss / parts).backward()
-
-            if config.model.head == "invariant":
-                initialise.share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
-            groups = initialise.separately_invariant_groups(model)
-            initialise.balanced(model, groups, backward, config.optim.lr, config.optim.weight_decay)
+            initialise.share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
+            backward = partial(self._backward_first_batch, model)
+            initialise.balance(model, backward, config.optim.lr, config.optim.weight_decay)
         return model
+
+    def _backward_first_batch(self, model: PretrainingModel) -> None:
+        """Gradients of the first global batch, all of it on this rank, without an engine."""
+        parts = self.batch.accumulation_steps * self.batch.world_size
+        for part in range(parts):
+            indices = rank_indices(0, part, 0, 1, self.batch.global_sequences, self.batch.micro_sequences)
+            batch = self.data.batch(indices).to(self.device)
+            (model(*batch.model_inputs()).loss / parts).backward()
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
         found.load_moments(self.optimizer)

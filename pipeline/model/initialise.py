@@ -5,11 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pipeline.config import ModelConfig
 from pipeline.model.encoder import Attention, Embedding
 from pipeline.optim.relative_clip import equilibrium_norm
 
-
 SHARED_DIRECTION = 3.0
+
+
+def draw(model: nn.Module, config: ModelConfig, seed: int) -> None:
+    """The weights of a recipe from its seed, in place and on the CPU; a balanced start is `balance`d after this."""
+    truncated_normal(model, config.init_std, seed, quiet_token_types=config.encoder != "bert")
+    offset_scores(model, config.score_offset, config.init_std)
 
 
 @torch.no_grad()
@@ -62,13 +68,11 @@ def share_a_direction(weight_VD: Tensor, std: float, seed: int) -> None:
     weight_VD.add_(SHARED_DIRECTION * std * direction_D.to(weight_VD.device))
 
 
-def balanced(
-    model: nn.Module, groups: list[list[Tensor]], backward: Callable[[], None], lr: float, weight_decay: float
-) -> None:
+def balance(model: nn.Module, backward: Callable[[], None], lr: float, weight_decay: float) -> None:
     """Rescale each separately scale invariant group of tensors to its own equilibrium norm, in place.
 
-    `groups` comes from `separately_invariant_groups`; `backward` fills `.grad` from one representative batch. Group i gets
-    the norm at which weight decay and gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4)
+    The groups are `separately_invariant_groups`; `backward` fills `.grad` from one representative batch. Group i gets the
+    norm at which weight decay and gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4)
     (sibert-d only: there ||x_i||·||g_i|| does not depend on the scale of any group). Without this every matrix first
     spends of the order of 1/(lr·wd) steps drifting to that norm, with an effective rate that is off by orders of
     magnitude. The gradient of one batch is larger than later ones, so the norm starts somewhat high and settles.
@@ -76,7 +80,7 @@ def balanced(
     model.zero_grad()
     backward()
     with torch.no_grad():
-        for tensors in groups:
+        for tensors in separately_invariant_groups(model):
             x_norm = torch.linalg.vector_norm(torch.stack([t.norm() for t in tensors])).item()
             g_norm = torch.linalg.vector_norm(torch.stack([t.grad.norm() for t in tensors if t.grad is not None])).item()
             if x_norm > 0 and g_norm > 0:

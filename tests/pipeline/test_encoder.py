@@ -7,7 +7,14 @@ from torch import Tensor
 
 from pipeline.config import ModelConfig
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
-from pipeline.model.initialise import balanced, separately_invariant_groups, truncated_normal
+from pipeline.model.initialise import (
+    balance,
+    draw,
+    offset_scores,
+    separately_invariant_groups,
+    share_a_direction,
+    truncated_normal,
+)
 from pipeline.model.normalise import layer_norm, row_norms
 from pipeline.model.pretraining import PretrainingModel, build_model
 
@@ -102,7 +109,7 @@ def test_balanced_start_sets_each_group_to_its_own_equilibrium() -> None:
     model, lr, weight_decay = make("sibert-d", "invariant"), 0.3, 0.02
     groups = separately_invariant_groups(model)
     loss = model(*inputs()).loss.item()
-    balanced(model, groups, lambda: model(*inputs()).loss.backward(), lr, weight_decay)
+    balance(model, lambda: model(*inputs()).loss.backward(), lr, weight_decay)
     assert abs(model(*inputs()).loss.item() - loss) <= 1e-12 * loss
     model(*inputs()).loss.backward()
     for tensors in groups:
@@ -181,3 +188,34 @@ def test_loss_counts_weights_and_needs_nsp_labels() -> None:
     assert part.loss.item() == pytest.approx(full.token_loss_N[6:].sum().item() / 12)
     with pytest.raises(ValueError, match="mlm\\+nsp"):
         make("sibert-a", "paper", nsp=True)(*inputs(nsp=False))
+
+
+def test_offset_scores_leave_no_attention_row_nearly_empty() -> None:
+    """The share of the scores' mass that survives the ReLU, over the rows of the first layer: halved at best without."""
+    config = ModelConfig(encoder="sibert-d", head="invariant", layers=1, width=64, heads=4, ffn_width=64, max_seq_len=32)
+    smallest = {}
+    for offset in (0.0, 1.0):
+        model = build_model(config, VOCAB, False, np.ones(VOCAB))
+        truncated_normal(model, 0.02, seed=0, quiet_token_types=True)
+        offset_scores(model, offset, 0.02)
+        attention = model.encoder.layers[0].attention
+        ids = torch.randint(5, VOCAB, (4, 32), generator=torch.Generator().manual_seed(1))
+        h = layer_norm(layer_norm(model.encoder.embedding(ids, torch.zeros_like(ids))))
+        q, k = (f(h).unflatten(-1, (4, -1)).transpose(1, 2) for f in (attention.query, attention.key))
+        scores = q @ k.transpose(-1, -2)
+        smallest[offset] = (scores.relu().sum(-1) / scores.abs().sum(-1)).min().item()
+    assert smallest[0.0] < 0.5
+    assert smallest[1.0] > 0.9
+
+
+def test_a_shared_direction_takes_the_noise_out_of_the_invariant_head_s_logits() -> None:
+    config = ModelConfig(encoder="sibert-d", head="invariant", layers=1, width=64, heads=4, ffn_width=64, max_seq_len=32)
+    model = build_model(config, 5000, False, np.ones(5000))
+    draw(model, config, seed=0)
+    h = layer_norm(torch.randn(200, 64, generator=torch.Generator().manual_seed(1)))
+    token_embedding = model.encoder.embedding.token.weight
+    before = model.mlm_head(h, token_embedding).var(dim=1).mean().item()
+    share_a_direction(model.mlm_head.decoder.weight, 0.02, seed=0)
+    after = model.mlm_head(h, token_embedding).var(dim=1).mean().item()
+    assert before == pytest.approx(1.0, rel=0.1)  # τ²
+    assert after == pytest.approx(1 / (1 + 9 / 0.8796**2), rel=0.2)  # the rows' own deviation is that of the cut normal

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import ScheduleConfig, load_recipe
-from pipeline.model.initialise import truncated_normal
+from pipeline.model.initialise import draw
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import PretrainingOptimizer, check_groups, parameter_groups
 from pipeline.optim.partitions import replicated
@@ -200,7 +200,7 @@ def test_truncated_normal_is_the_seed_s_and_cut_at_two_deviations() -> None:
     config = load_recipe("tiny", ["model.layers=1"])
     models = [build_model(config.model, 500, False, np.ones(500)) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
-        truncated_normal(model, 0.02, seed, quiet_token_types=True)
+        draw(model, config.model, seed)
     weights = [m.encoder.embedding.token.weight for m in models]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])

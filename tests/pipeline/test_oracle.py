@@ -9,7 +9,7 @@ from conftest import SMALL, run_cli, set_options
 from pipeline.checkpoint import PARAM, Checkpoint
 from pipeline.config import RunConfig, load_recipe
 from pipeline.data import PretrainingData, rank_indices
-from pipeline.model.initialise import offset_scores, truncated_normal
+from pipeline.model.initialise import draw
 from pipeline.model.pretraining import PretrainingModel, build_model
 from pipeline.monitor import read_metrics
 from pipeline.optim.schedules import lr_at
@@ -29,8 +29,7 @@ def reference(config: RunConfig, corpus_dir: Path, steps: int) -> tuple[Pretrain
         corpus, "train", config.data.objective, config.data.seq_len, config.data.mask_fraction, config.train.seed
     )
     model = build_model(config.model, corpus.vocab_size, False, corpus.unigram_counts("train"))
-    truncated_normal(model, config.model.init_std, config.train.seed, quiet_token_types=True)
-    offset_scores(model, config.model.score_offset, config.model.init_std)
+    draw(model, config.model, config.train.seed)
     model.double()
     named, invariant = dict(model.named_parameters()), model.scale_invariant_names()
     moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in named.items() if n not in invariant}
