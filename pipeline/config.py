@@ -295,6 +295,8 @@ class BatchArithmetic:
 
 def batch_arithmetic(batch: BatchConfig, world_size: int) -> BatchArithmetic:
     """Accumulation = global / (micro × world size); ValueError with all four numbers and batches that would do."""
+    if world_size < 1:
+        raise ValueError(f"world size {world_size}: expected at least 1")
     per_step = batch.micro_sequences * world_size
     if batch.global_sequences % per_step:
         below = batch.global_sequences // per_step * per_step

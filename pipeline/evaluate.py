@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
             f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "
             f"the run was trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
         )
-    found = checkpoint.newest(run_dir, complain=print)
+    found = checkpoint.newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
     if found is None:
         raise ValueError(f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {run_dir}` first")
     nsp = config.data.objective == "mlm+nsp"

@@ -29,12 +29,13 @@ def write_summary(
     """Write and return the summary of a finished run. Losses are in nats per prediction."""
     train, evaluations = read_metrics(run_dir / "metrics.jsonl")
     last, final = train[-1], evaluations[-1]
-    tail = [row["loss"] for row in train if row["step"] > config.train.steps * (1 - FINAL_FRACTION)]
+    after = config.train.steps * (1 - FINAL_FRACTION)
+    tail = [row["loss"] for row in train if row["step"] > after and row["loss"] is not None]
     rates = sorted(row["tokens_per_s"] for row in train)
     settled = _settled_row(train, config.optim.lr)
     summary = {
         "recipe": recipe,
-        "final_train_loss": sum(tail) / len(tail),
+        "final_train_loss": sum(tail) / len(tail) if tail else None,
         "heldout_loss": final["heldout_loss"],
         "heldout_mask_loss": final["heldout_mask_loss"],
         "heldout_nsp_accuracy": final.get("heldout_nsp_accuracy"),

@@ -208,7 +208,7 @@ class Training:
             "grad_norm": g_norm,
             "clip_threshold": first.threshold,
             "clip_coefficient": first.coefficient,
-            "clipped": first.coefficient < 1,
+            "clipped": decision.finite and first.coefficient < 1,
             "clipped_fraction": statistics.clipped_fraction,
             "skipped": not decision.finite,
             "skipped_steps": statistics.skipped_steps,
