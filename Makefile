@@ -8,7 +8,8 @@
 VENV   := .venv
 BIN    := $(VENV)/bin/python
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
-GPUS   := $(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)
+comma  := ,
+GPUS   := $(if $(CUDA_VISIBLE_DEVICES),$(words $(subst $(comma), ,$(CUDA_VISIBLE_DEVICES))),$(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU))
 CORES  := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 RANKS  ?= $(if $(filter 1,$(GPUS)),1,2)
 OMP_NUM_THREADS ?= $(shell echo $$(($(CORES) > $(RANKS) ? $(CORES) / $(RANKS) : 1)))
@@ -31,7 +32,7 @@ define install
 	Ubuntu keep them in a package of their own: apt-get install python3-venv (or python3.11-venv))
 	@if [ -e $(VENV)/installing ]; then echo '$(VENV) was left half made: making it anew'; \
 	find $(VENV) -mindepth 1 -maxdepth 1 ! -name installing -exec rm -rf {} +; fi
-	@mkdir -p $(VENV) && touch $(VENV)/installing || $(call failed,make the folder $(VENV),Is the disk full or not yours?)
+	@mkdir -p $(VENV) && touch $(VENV)/installing && rm -f $(VENV)/installed-* || $(call failed,make the folder $(VENV),Is the disk full or not yours?)
 	$(call step,make $(VENV),"$(PYTHON)" -m venv $(VENV),The lines above say why; then say make again.)
 	$(call step,pip install,DS_BUILD_OPS=0 $(BIN) -m pip install --disable-pip-version-check $(addprefix -r ,$(1)),The \
 	lines above say why. It needs a package index (see: pip config list) and several GB of disk; then say make again.)
@@ -68,6 +69,7 @@ demo: $(RUN_STAMP) ## from text to a trained, evaluated model and its report, in
 
 lint: $(TEST_STAMP) ## ruff and mypy
 	$(call step,ruff,$(BIN) -m ruff check .,Mend the lines named above; many mend themselves: $(BIN) -m ruff check --fix .)
+	$(call step,ruff format,$(BIN) -m ruff format --check .,Lay the files out anew: $(BIN) -m ruff format .)
 	$(call step,mypy,$(BIN) -m mypy,Mend the types named above.)
 
 test: lint ## ruff, mypy and every test

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,9 @@ def _pretrain(args: argparse.Namespace) -> None:
     if args.dry_run:
         from pipeline.dry_run import dry_run
 
-        figures = dry_run(config, args.recipe, args.data, args.run_dir, args.world_size or world.size)
+        figures = dry_run(
+            config, args.recipe, args.data, args.run_dir, world.size if args.world_size is None else args.world_size
+        )
         if world.is_main:
             show(figures, args.json)
         return
@@ -109,20 +112,21 @@ def _pretrain(args: argparse.Namespace) -> None:
     pretrain(config, args.recipe, args.data, args.run_dir, world)
     sys.stdout = figures_stream
     if world.is_main:
+        from pipeline.json_file import read_object
         from pipeline.report import write_report
 
         report = write_report(args.run_dir)
-        show(json.loads((args.run_dir / "summary.json").read_text(encoding="utf-8")), args.json)
+        show(read_object(args.run_dir / "summary.json"), args.json)
         if not args.json:
             _say_what_next(args.run_dir, report)
 
 
 def _say_what_next(run_dir: Path, report: Path) -> None:
-    newest = (run_dir / "checkpoints" / "latest").read_text(encoding="utf-8").strip()
+    newest = max((run_dir / "checkpoints").glob("step-*"))
     print(
         f"\nreport       {report}\n"
         f"tensorboard  {run_dir / 'tensorboard'}   (tensorboard --logdir {run_dir / 'tensorboard'})\n"
-        f"checkpoint   {run_dir / 'checkpoints' / newest}\n"
+        f"checkpoint   {newest}\n"
         f"\nnext         python -m pipeline evaluate --run {run_dir}\n"
         "             python -m preprocessing build --help     your own text into shards\n"
         "             python -m pipeline pretrain --help       other recipes, --set, --dry-run"
@@ -150,7 +154,8 @@ def _report(args: argparse.Namespace) -> None:
 def show(figures: Mapping[str, Any], as_json: bool) -> None:
     """Figures as a table of name and value, or the same names as one JSON object. Missing ones are left out of the table."""
     if as_json:
-        print(json.dumps(figures, indent=1))
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+        print(json.dumps(finite, indent=1, allow_nan=False))
         return
     flat = {name: value for name, value in figures.items() if value is not None and not isinstance(value, dict)}
     width = max(map(len, flat))

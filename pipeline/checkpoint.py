@@ -9,7 +9,6 @@ A fragment says where it belongs, so any world size and ZeRO stage can read what
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipeline.json_file import read_object, write_object
 from pipeline.optim.optimizer import MOMENTS, PretrainingOptimizer
 from pipeline.optim.partitions import Fragment
 
@@ -45,6 +45,11 @@ def begin(run_dir: Path, step: int) -> None:
     if temporary.exists():
         shutil.rmtree(temporary)
     temporary.mkdir(parents=True)
+
+
+def abandon(run_dir: Path, step: int) -> None:
+    """Rank 0, after a save that failed: give the space of the half-written files back."""
+    shutil.rmtree(writing_directory(run_dir, step), ignore_errors=True)
 
 
 def write_rank(run_dir: Path, step: int, rank: int, world_size: int, optimizer: PretrainingOptimizer) -> dict[str, Any] | None:
@@ -72,11 +77,9 @@ def commit(run_dir: Path, step: int, files: list[dict[str, Any]], state: Mapping
     """Rank 0, after every rank has written: manifest, rename, latest. Returns the checkpoint's directory."""
     temporary, final = writing_directory(run_dir, step), step_directory(run_dir, step)
     manifest = {"format": FORMAT, "step": step, "files": files, "state": dict(state)}
-    path = temporary / "manifest.json"
-    path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    _sync(path)
+    write_object(temporary / "manifest.json", manifest)
     _sync(temporary)
-    if final.exists():  # the same step saved again after a resume: the same bytes, so the older one may go
+    if final.exists():  # this step was saved before, by a checkpoint that the resume found damaged
         shutil.rmtree(final)
     temporary.rename(final)
     pointer = final.parent / ".latest.writing"
@@ -108,7 +111,7 @@ class Checkpoint:
         manifest_path = directory / "manifest.json"
         if not manifest_path.is_file():
             raise ValueError(f"{directory}: no manifest.json: not a finished checkpoint")
-        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        manifest = read_object(manifest_path, required=("format", "step", "state", "files"))
         if manifest.get("format") != FORMAT:
             raise ValueError(f"{directory}: format {manifest.get('format')!r}, expected {FORMAT!r}")
         self.step: int = manifest["step"]

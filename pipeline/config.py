@@ -34,7 +34,7 @@ class ModelConfig:
     init: Literal["normal", "balanced"] = "normal"  # model/initialise.py
     score_offset: float = 0.0  # where query and key biases start (model/initialise.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
-    tau: float = 1.0  # temperature of the invariant head
+    tau: float = 1.0  # of the invariant head only: logits are τ·cosine·sqrt(D)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class OptimConfig:
     rule: Literal["sgd", "adamw"] = "sgd"
     lr: float = 8e-4
     weight_decay: float = 1e-2
-    clip_c: float = 2.0  # C of the slides; the paper's table has 4; inf means no clipping
+    clip_c: float = 2.0  # sgd only: C of the slides; the paper's table has 4; inf means no clipping
     max_grad_norm: float = 1.0  # adamw only: the usual clipping by global norm
     betas: tuple[float, float] = (0.9, 0.999)  # adamw only
     eps: float = 1e-6  # adamw only
@@ -80,7 +80,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class HeadOptimConfig:
-    """LAMB for the parameters that are not scale invariant."""
+    """LAMB for the parameters that are not scale invariant; unused where there are none (invariant head, AdamW)."""
 
     lr: float = 8e-4
     weight_decay: float = 1e-2
@@ -167,6 +167,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"--set {override}: expected section.key=value, for example --set optim.lr=0.1")
+    if "\n" in text:
+        raise ValueError(f"--set {override!r}: one value on one line")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -202,9 +204,11 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
             return tuple(_convert(arguments[0], v, where, key) for v in value)
     elif hint is float and value == "inf":
         return math.inf
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
         return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
+    elif (hint is float and isinstance(value, float)) or (
+        isinstance(hint, type) and type(value) is hint
+    ):  # nan and inf have their own refusals
         return value
     expected = hint.__name__ if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) else str(hint)
     raise ValueError(f"{where}: {key} = {value!r}, expected {expected}")
@@ -260,7 +264,7 @@ def _validate_rates(name: str, optim: OptimConfig | HeadOptimConfig, steps: int)
         raise ValueError(f"{name}.lr * {name}.weight_decay = {product:g}: at 1 or more a step would erase the weights")
     if not all(beta < 1 for beta in optim.betas):
         raise ValueError(f"{name}.betas = {optim.betas}: each must be below 1")
-    if schedule.decay == "step" and not all(milestone < 1 for milestone in schedule.milestones):
+    if schedule.decay == "step" and not (schedule.milestones and all(milestone < 1 for milestone in schedule.milestones)):
         raise ValueError(f"{name}.schedule.milestones = {schedule.milestones}: fractions of the run, between 0 and 1")
     if schedule.warmup_steps >= steps:
         raise ValueError(f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {steps}")
@@ -280,7 +284,8 @@ def _check_positive(section: Any, prefix: str = "") -> None:
             low_enough = number >= 0 if f.name in _MAY_BE_ZERO else number > 0
             finite = math.isfinite(number) or (f.name in {"clip_c", "max_grad_norm"} and number > 0)
             if not (low_enough and finite):
-                raise ValueError(f"{prefix}{f.name} = {number}: expected a number above zero")
+                expected = "a number not below zero" if f.name in _MAY_BE_ZERO else "a number above zero"
+                raise ValueError(f"{prefix}{f.name} = {number}: expected {expected}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ Shapes: B samples, L tokens of a sequence, P predictions of a sequence, U unifor
 """
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,17 +42,10 @@ class Batch:
         mask = None if self.nsp_labels is None else self.attention_mask
         return self.input_ids, self.token_type_ids, mask, self.positions, self.labels, self.weights, self.nsp_labels
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Batch":
-        """The same batch in page-locked memory, from which `.to(device, non_blocking=True)` does not wait."""
-        return self._map(torch.Tensor.pin_memory)
-
-    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: function(t) for name, t in tensors.items() if t is not None})
+        return dataclasses.replace(self, **{name: t.to(device) for name, t in tensors.items() if t is not None})
 
 
 def rank_indices(step: int, micro_step: int, rank: int, world_size: int, global_batch: int, micro_batch: int) -> Ints:

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from pipeline.launch import World, export
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import replicated, zero_1_or_2
+from preprocessing.cli import RankError, one_line
+
+Result = TypeVar("Result")
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed looks for CUDA's compiler
@@ -39,7 +42,7 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     vars(_torch_backend)["build_shm_op"] = lambda: None
     cuda = torch.cuda.is_available()
     if cuda and world.local_rank >= torch.cuda.device_count():
-        raise ValueError(
+        raise RankError(
             f"rank {world.rank} wants GPU {world.local_rank} of its node, which has {torch.cuda.device_count()}: "
             "start one process a GPU"
         )
@@ -79,6 +82,18 @@ def agree(problem: str | None) -> None:
     for rank, text in enumerate(gather(problem)):
         if text is not None:
             raise ValueError(text if rank == 0 else f"rank {rank}: {text}")
+
+
+def together(work: Callable[[], Result]) -> Result:
+    """Do `work` on every rank and wait for all. A ValueError or OSError of any rank is every rank's ValueError, so that no
+    rank goes on alone or waits for one that is gone."""
+    result, problem = None, None
+    try:
+        result = work()
+    except (ValueError, OSError) as error:
+        problem = one_line(error)
+    agree(problem)
+    return result  # type: ignore[return-value]  # without a problem there is a result
 
 
 def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any]) -> Any:

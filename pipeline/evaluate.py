@@ -1,6 +1,5 @@
 """Held-out loss: a fixed set of sequences with fixed masks, the same for every step, run and world size."""
 
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch import Tensor
 from pipeline import checkpoint
 from pipeline.config import RunConfig, from_dict
 from pipeline.data import PretrainingData
+from pipeline.json_file import read_object
 from pipeline.model.pretraining import PretrainingModel, build_model, on_device
 from preprocessing.shards import Corpus, open_corpus
 
@@ -59,7 +59,7 @@ def evaluate(
     model.train(was_training)
     loss, count, mask_loss, mask_count, nsp_right, nsp_count = sum_over_ranks(sums.to(device)).tolist()
     result = {
-        "heldout_loss": loss / count,
+        "heldout_loss": loss / count if count else math.nan,
         "heldout_mask_loss": mask_loss / mask_count if mask_count else math.nan,
         "heldout_sequences": total,
     }
@@ -95,11 +95,7 @@ def read_run_file(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is not a run directory (no config.json): give the --run of a `pipeline pretrain`")
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
-    return values
+    return read_object(path, required=("data", "corpus_sha256", "config"))
 
 
 def evaluate_run(run_dir: Path, data_dir: Path | None = None, sequences: int | None = None) -> dict[str, Any]:

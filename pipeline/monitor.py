@@ -62,7 +62,7 @@ SHORTEST_SILENCE_S = 2.0
 class Monitor:
     """Writes each record to RUN/metrics.jsonl and RUN/tensorboard, and some of them to the console.
 
-    total_steps: the length of the whole run. attempt: how often it has been started, written into every record.
+    total_steps: the length of the whole run. attempt: counts the starts from a checkpoint, written into every record.
     first_step: the steps already done when this attempt starts (0 for a new run); TensorBoard then drops what an
     earlier attempt wrote after it. interactive: a progress bar (True) or plain lines (False); None asks the terminal.
     """
@@ -74,8 +74,7 @@ class Monitor:
         path = run_dir / METRICS
         _drop_torn_line(path)
         self._file = path.open("a", encoding="utf-8")
-        purge = first_step + 1 if first_step else None
-        self._board = SummaryWriter(str(run_dir / TENSORBOARD), purge_step=purge, flush_secs=10)
+        self._board = SummaryWriter(str(run_dir / TENSORBOARD), purge_step=first_step + 1, flush_secs=10)
         self._total_steps, self._attempt, self._first_step = total_steps, attempt, first_step
         self._started_s = time.monotonic()
         self._last_line_s = -math.inf

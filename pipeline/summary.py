@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from pipeline.config import RunConfig
+from pipeline.json_file import write_object
 from pipeline.monitor import read_metrics
-from pipeline.run_directory import versions, write_json
+from pipeline.run_directory import versions
 from preprocessing.shards import Corpus
 
-FINAL_FRACTION = 0.05  # the final training loss is the mean over this last part of the run
+FINAL_FRACTION = 0.05  # the final training loss is the mean of the losses logged in this last part of the run
 
 
 def peak_memory_bytes() -> int:
@@ -23,11 +24,11 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def write_summary(
-    run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int, world_size: int
-) -> dict[str, Any]:
+def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int) -> dict[str, Any]:
     """Write and return the summary of a finished run. Losses are in nats per prediction."""
     train, evaluations = read_metrics(run_dir / "metrics.jsonl")
+    if not train or not evaluations:
+        raise ValueError(f"{run_dir}/metrics.jsonl holds no training or no evaluation: the run's history is lost")
     last, final = train[-1], evaluations[-1]
     after = config.train.steps * (1 - FINAL_FRACTION)
     tail = [row["loss"] for row in train if row["step"] > after and row["loss"] is not None]
@@ -52,13 +53,13 @@ def write_summary(
         "equilibrium_param_norm": settled and settled["param_norm"],
         "equilibrium_norm": settled and settled["equilibrium_norm"],
         "parameters": parameters,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "world_size": world_size,
+        "peak_memory_bytes": max(row["memory_bytes"] for row in train),
+        "world_size": last["world_size"],
         "seed": config.train.seed,
         "versions": versions(),
     }
     summary = {key: _finite(value) for key, value in summary.items()}
-    write_json(run_dir / "summary.json", summary)
+    write_object(run_dir / "summary.json", summary)
     return summary
 
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pipeline.config import BatchArithmetic, RunConfig, batch_arithmetic
 from pipeline.data import PretrainingData, rank_indices
 from pipeline.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.evaluate import evaluate, heldout_data
+from pipeline.json_file import write_object
 from pipeline.launch import World
 from pipeline.model import initialise
 from pipeline.model.pretraining import PretrainingModel, build_model, parameter_count
@@ -21,7 +21,7 @@ from pipeline.monitor import Monitor
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
 from pipeline.optim.schedules import lr_at
 from pipeline.optim.statistics import NormStatistics
-from pipeline.run_directory import open_run, run_file, versions, write_json
+from pipeline.run_directory import open_run, run_file, versions
 from pipeline.summary import peak_memory_bytes, write_summary
 from preprocessing.shards import Corpus, open_corpus
 
@@ -29,7 +29,8 @@ from preprocessing.shards import Corpus, open_corpus
 def pretrain(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world: World) -> None:
     """Train the recipe on the corpus until its last step, going on from the newest checkpoint if there is one.
 
-    Called by every process of the world. Raises ValueError, on every rank alike, for anything the user has to change.
+    Called by every process of the world. Raises ValueError, on every rank alike, for anything the user has to change; a
+    RankError for what concerns one process alone (a GPU that is not there).
     """
     batch = batch_arithmetic(config.batch, world.size)
     ds_dictionary = deepspeed_dictionary(load_ds_config(config.train.ds_config), batch)
@@ -44,17 +45,17 @@ def pretrain(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, worl
 def _checked_start(
     config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, ds_dictionary: dict[str, Any], world: World
 ) -> Corpus:
-    """Rank 0 checks the corpus' hashes and the run directory for all; a problem there is every rank's error."""
-    problem = None
-    if world.is_main:
-        try:
+    """Rank 0 checks the corpus' hashes and the run directory for all, then every rank opens the corpus."""
+
+    def check() -> None:
+        if world.is_main:
             open_run(run_dir, run_file(config, recipe, open_corpus(data_dir)))
-            write_json(run_dir / "ds_config.json", ds_dictionary)
-            write_json(run_dir / "versions.json", versions())
-        except (ValueError, OSError) as error:
-            problem = str(error)
-    engine.agree(problem)
-    return open_corpus(data_dir, verify="sizes")
+            if not (run_dir / "summary.json").exists():  # a finished run keeps what it was made with
+                write_object(run_dir / "ds_config.json", ds_dictionary)
+                write_object(run_dir / "versions.json", versions())
+
+    engine.together(check)
+    return engine.together(lambda: open_corpus(data_dir, verify="sizes"))
 
 
 class Training:
@@ -76,21 +77,29 @@ class Training:
         data = config.data
         self.data = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, config.train.seed)
         self.heldout = heldout_data(corpus, config)
-        found = checkpoint.newest(run_dir, complain=self._say)
-        model = self._initial_model() if found is None else self._empty_model()
-        if found is not None:
-            found.load_parameters(model)
+        found = engine.together(lambda: checkpoint.newest(run_dir, complain=self._say))
+        model = engine.together(lambda: self._initial_model() if found is None else self._stored_model(found))
         self.optimizer = PretrainingOptimizer(parameter_groups(model, config))
         self.engine = engine.build_engine(model, self.optimizer, ds_dictionary)
         self.statistics, self.step, self.attempt = NormStatistics(), 0, 1
         if found is not None:
             self._restore(found)
-        self.monitor = Monitor(run_dir, config.train.steps, self.attempt, first_step=self.step) if world.is_main else None
+        self.monitor = engine.together(self._open_monitor)
         self._reset_window()
+
+    def _open_monitor(self) -> Monitor | None:
+        if not self.world.is_main:
+            return None
+        return Monitor(self.run_dir, self.config.train.steps, self.attempt, first_step=self.step)
 
     def _empty_model(self) -> PretrainingModel:
         nsp = self.config.data.objective == "mlm+nsp"
         return build_model(self.config.model, self.corpus.vocab_size, nsp, self.corpus.unigram_counts("train"))
+
+    def _stored_model(self, found: checkpoint.Checkpoint) -> PretrainingModel:
+        model = self._empty_model()
+        found.load_parameters(model)
+        return model
 
     def _initial_model(self) -> PretrainingModel:
         """Initialised alike on every rank: from the seed and, for a balanced start, the first global batch."""
@@ -113,7 +122,7 @@ class Training:
             (model(*batch.model_inputs()).loss / parts).backward()
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
-        found.load_moments(self.optimizer)
+        engine.together(lambda: found.load_moments(self.optimizer))
         self.step, self.attempt = found.step, found.state["attempt"] + 1
         self.optimizer.updates = found.state["updates"]
         self.statistics = NormStatistics(**found.state["statistics"])
@@ -134,12 +143,13 @@ class Training:
                 self._evaluate(None if last else train.eval_sequences)
             if saves:
                 self._save()
+        engine.together(self._finish)
+
+    def _finish(self) -> None:
         if self.monitor:
             self.monitor.close()
             if not (self.run_dir / "summary.json").exists():
-                parameters = parameter_count(self.engine.module)
-                write_summary(self.run_dir, self.config, self.recipe, self.corpus, parameters, self.world.size)
-        engine.barrier()
+                write_summary(self.run_dir, self.config, self.recipe, self.corpus, parameter_count(self.engine.module))
 
     def _train_step(self) -> None:
         """One update from one global batch, whatever number of micro batches and ranks it takes."""
@@ -169,26 +179,25 @@ class Training:
         if self.statistics.skipped_in_a_row >= self.config.train.max_nonfinite_steps:
             raise ValueError(
                 f"non-finite norms in {self.statistics.skipped_in_a_row} steps in a row, up to step {self.step}: "
-                "the last good weights are in the newest checkpoint; lower optim.lr or head_optim.lr"
+                "start another --run with a lower optim.lr or head_optim.lr"
             )
 
     def _log(self) -> None:
         loss_sum, count = engine.sum_over_ranks(self.window_loss).tolist()
-        if self.monitor:
-            tokens = self.batch.global_sequences * self.config.data.seq_len
-            self.monitor.train(
-                {
-                    "kind": "train",
-                    "step": self.step,
-                    "attempt": self.attempt,
-                    "loss": loss_sum / count,
-                    **self._norm_record(),
-                    "tokens": self.step * tokens,
-                    "tokens_per_s": self.window_steps * tokens / self.window_s,
-                    "memory_bytes": peak_memory_bytes(),
-                    "time_s": self.window_s,
-                }
-            )
+        tokens = self.batch.global_sequences * self.config.data.seq_len
+        record = {
+            "kind": "train",
+            "step": self.step,
+            "attempt": self.attempt,
+            "loss": loss_sum / count if count else None,
+            **self._norm_record(),
+            "tokens": self.step * tokens,
+            "tokens_per_s": self.window_steps * tokens / self.window_s,
+            "memory_bytes": peak_memory_bytes(),
+            "world_size": self.world.size,
+            "time_s": self.window_s,
+        }
+        engine.together(lambda: self.monitor.train(record) if self.monitor else None)
         self._reset_window()
 
     def _norm_record(self) -> dict[str, Any]:
@@ -220,8 +229,15 @@ class Training:
         model, world = self.engine.module, self.world
         micro = self.batch.micro_sequences
         figures = evaluate(model, self.heldout, sequences, micro, world.rank, world.size, engine.sum_over_ranks)
-        if self.monitor:
-            self.monitor.evaluate({"kind": "eval", "step": self.step, "attempt": self.attempt, **figures})
+        entropy = self.corpus.manifest.heldout_unigram_entropy_nats
+        record = {
+            "kind": "eval",
+            "step": self.step,
+            "attempt": self.attempt,
+            **figures,
+            "heldout_unigram_entropy_nats": entropy,
+        }
+        engine.together(lambda: self.monitor.evaluate(record) if self.monitor else None)
 
     def _save(self) -> None:
         """All ranks write, rank 0 commits; a failure anywhere is every rank's error and leaves older checkpoints whole."""
@@ -232,22 +248,16 @@ class Training:
             "world_size": self.world.size,
             "ds_config": self.config.train.ds_config,
         }
-        self._together(lambda: checkpoint.begin(self.run_dir, self.step) if self.world.is_main else None)
-        info = self._together(
-            lambda: checkpoint.write_rank(self.run_dir, self.step, self.world.rank, self.world.size, self.optimizer)
-        )
-        files = [f for f in engine.gather(info) if f is not None]
-        self._together(lambda: checkpoint.commit(self.run_dir, self.step, files, state) if self.world.is_main else None)
-
-    def _together(self, work: Callable[[], Any]) -> Any:
-        """Do `work` on every rank and wait for all; an OSError on one is the same ValueError on all."""
-        result, problem = None, None
+        run_dir, step, world = self.run_dir, self.step, self.world
         try:
-            result = work()
-        except OSError as error:
-            problem = f"checkpoint at step {self.step}: {error}; older checkpoints are untouched, free space and start again"
-        engine.agree(problem)
-        return result
+            engine.together(lambda: checkpoint.begin(run_dir, step) if world.is_main else None)
+            info = engine.together(lambda: checkpoint.write_rank(run_dir, step, world.rank, world.size, self.optimizer))
+            files = [file for file in engine.gather(info) if file is not None]
+            engine.together(lambda: checkpoint.commit(run_dir, step, files, state) if world.is_main else None)
+        except ValueError as error:
+            if world.is_main:
+                checkpoint.abandon(run_dir, step)
+            raise ValueError(f"checkpoint at step {step}: {error}; older ones are whole: free space, start again") from error
 
     def _reset_window(self) -> None:
         self.window_loss = torch.zeros(2, dtype=torch.float64, device=self.device)

@@ -120,8 +120,8 @@ def run_build(args: argparse.Namespace) -> None:
     """The verb `build`."""
     # A batch system ends a job with SIGTERM: clean up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not args.max_document_mb > 0:
-        raise ValueError(f"--max-document-mb {args.max_document_mb}: expected more than 0")
+    if not 0 < args.max_document_mb < 1e6:
+        raise ValueError(f"--max-document-mb {args.max_document_mb}: expected more than 0 and below a million")
     build(
         parse_sources(args.source, args.max_document_mb),
         args.out,

@@ -18,9 +18,14 @@ def nearest(name: str, legal: Iterable[str]) -> str:
     return f"{hint}legal: {', '.join(legal)}"
 
 
+class RankError(ValueError):
+    """A problem of this process alone: it says so itself, whatever its rank. All other errors are every rank's alike."""
+
+
 def is_main_process() -> bool:
     """True on the one process that speaks to the user (rank 0 under torchrun, deepspeed or srun)."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    return rank == "0" or not rank.isdigit()
 
 
 def one_line(error: BaseException) -> str:
@@ -44,7 +49,8 @@ class Parser(argparse.ArgumentParser):
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse argv and call the verb's function, `args.run(args)`; returns the exit code.
 
-    0: done. 2: the input or the system refused (ValueError, OSError), said in one line by the main process.
+    0: done. 2: the input or the system refused (ValueError, OSError), said in one line by the main process; a RankError by
+    the process it happened to.
     130: Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     args = parser.parse_args(argv)
@@ -55,7 +61,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         if isinstance(error, BrokenPipeError):  # `… | head`: the reader has seen enough
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter's last flush must not fail)
             return 0
-        if is_main_process():
+        if is_main_process() or isinstance(error, RankError):
             print(f"{parser.prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -26,6 +26,10 @@ def test_every_file_is_legal(path: Path) -> None:
         ({"zero_optimization": {"stage": 1, "reduce_buckets": 5}}, ["did you mean 'reduce_bucket_size'"]),
         ({"zero_optimization": {"stage": 3}}, ["stage = 3", "supported"]),
         ({"zero_optimization": {}}, ["stage = None"]),
+        ({"zero_optimization": {"stage": True}}, ["stage = True", "expected int"]),
+        ({"zero_optimization": {"stage": 1, "reduce_bucket_size": "big"}}, ["reduce_bucket_size = 'big'", "expected int"]),
+        ({"zero_optimization": {"stage": 1, "overlap_comm": True}}, ["overlap_comm"]),
+        ({"bf16": {"enabled": True}}, ["unknown key 'bf16'"]),
         ({"zero_optimization": {"stage": 1, "round_robin_gradients": True}}, ["round_robin_gradients"]),
     ],
 )
