@@ -31,26 +31,31 @@ versions. Works on a run in progress, too. --compare puts other runs of the same
 
 
 def _parser() -> cli.Parser:
-    from pipeline.config import recipe_names
-
     parser = cli.Parser(prog="python -m pipeline", description="Pretrain SIBERT with SGD on DeepSpeed, evaluate, report.")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=cli.Parser)
-
-    def verb(name: str, text: str, run: Any) -> argparse.ArgumentParser:
-        added = verbs.add_parser(
+    for name, text, run, add_arguments in (
+        ("pretrain", PRETRAIN, _pretrain, _add_pretrain_arguments),
+        ("evaluate", EVALUATE, _evaluate, _add_evaluate_arguments),
+        ("report", REPORT, _report, _add_report_arguments),
+    ):
+        verb = verbs.add_parser(
             name,
             help=text.split(". ")[0].split("\n")[0],
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.set_defaults(run=run)
-        return added
+        verb.set_defaults(run=run)
+        add_arguments(verb)
+    return parser
 
-    pretrain = verb("pretrain", PRETRAIN, _pretrain)
+
+def _add_pretrain_arguments(verb: argparse.ArgumentParser) -> None:
+    from pipeline.config import recipe_names
+
     names = ", ".join(recipe_names())
-    pretrain.add_argument("--recipe", required=True, metavar="NAME", help=f"one of {names}; or the path of a .toml file")
-    pretrain.add_argument("--data", required=True, type=Path, metavar="DIR", help="a corpus of `preprocessing build`")
-    pretrain.add_argument(
+    verb.add_argument("--recipe", required=True, metavar="NAME", help=f"one of {names}; or the path of a .toml file")
+    verb.add_argument("--data", required=True, type=Path, metavar="DIR", help="a corpus of `preprocessing build`")
+    verb.add_argument(
         "--run",
         "--run-dir",
         dest="run_dir",
@@ -59,7 +64,7 @@ def _parser() -> cli.Parser:
         metavar="DIR",
         help="the run's directory (torchrun takes --run for an abbreviation of its own --run-path: write --run-dir there)",
     )
-    pretrain.add_argument(
+    verb.add_argument(
         "--set",
         dest="overrides",
         action="append",
@@ -67,24 +72,23 @@ def _parser() -> cli.Parser:
         metavar="KEY=VALUE",
         help="change one value of the recipe, such as optim.lr=0.1 or train.steps=500; repeatable",
     )
-    pretrain.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
-    pretrain.add_argument(
-        "--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)"
-    )
-    pretrain.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
-    pretrain.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
+    verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
+    verb.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
+    verb.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
+    verb.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
 
-    evaluate = verb("evaluate", EVALUATE, _evaluate)
-    evaluate.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run with a checkpoint")
-    evaluate.add_argument("--data", type=Path, metavar="DIR", help="where the run's corpus is now (default: where it was)")
-    evaluate.add_argument("--sequences", type=int, metavar="N", help="the first N held-out sequences (default: all)")
-    evaluate.add_argument("--json", action="store_true", help="figures alone on standard output, as JSON")
 
-    report = verb("report", REPORT, _report)
-    report.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run directory")
-    report.add_argument("--compare", nargs="+", default=[], type=Path, metavar="DIR", help="runs to overlay")
-    report.add_argument("--png", type=Path, metavar="FILE", help="also draw the loss and norm curves alone, as a picture")
-    return parser
+def _add_evaluate_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run with a checkpoint")
+    verb.add_argument("--data", type=Path, metavar="DIR", help="where the run's corpus is now (default: where it was)")
+    verb.add_argument("--sequences", type=int, metavar="N", help="the first N held-out sequences (default: all)")
+    verb.add_argument("--json", action="store_true", help="figures alone on standard output, as JSON")
+
+
+def _add_report_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run directory")
+    verb.add_argument("--compare", nargs="+", default=[], type=Path, metavar="DIR", help="runs to overlay")
+    verb.add_argument("--png", type=Path, metavar="FILE", help="also draw the loss and norm curves alone, as a picture")
 
 
 def _pretrain(args: argparse.Namespace) -> None:

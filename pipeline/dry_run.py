@@ -9,10 +9,10 @@ from pipeline.config import RunConfig, batch_arithmetic
 from pipeline.data import PretrainingData
 from pipeline.ds_config import load_ds_config
 from pipeline.evaluate import heldout_data
-from pipeline.model.pretraining import build_model, parameter_count
+from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import parameter_groups
 from pipeline.run_directory import check_run, run_file
-from preprocessing.shards import open_corpus
+from preprocessing.shards import Corpus, open_corpus
 
 FP32_BYTES = 4
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
@@ -26,20 +26,12 @@ def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world
     check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
-    heldout = heldout_data(corpus, config)
-    with torch.device("meta"):
-        counts = corpus.unigram_counts("train")
-        model = build_model(config.model, corpus.vocab_size, data.objective == "mlm+nsp", counts)
-    groups = parameter_groups(model, config)
-    of_rule = {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
-    parameters, total_tokens = parameter_count(model), train.steps * batch.global_sequences * data.seq_len
+    of_rule = _parameters_of_rule(config, corpus)
     memory = _bytes_per_rank(of_rule, stage, world_size)
     return {
         "recipe": recipe,
-        "parameters": parameters,
-        "parameters_sgd": of_rule["sgd"],
-        "parameters_lamb": of_rule["lamb"],
-        "parameters_adamw": of_rule["adamw"],
+        "parameters": sum(of_rule.values()),
+        **{f"parameters_{rule}": count for rule, count in of_rule.items()},
         "vocab_size": corpus.vocab_size,
         "world_size": world_size,
         "zero_stage": stage,
@@ -49,17 +41,24 @@ def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world
         "seq_len": data.seq_len,
         "predictions_per_sequence": samples.n_predictions,
         "steps": train.steps,
-        "tokens": total_tokens,
+        "tokens": train.steps * batch.global_sequences * data.seq_len,
         "corpus_tokens": corpus.manifest.tokens("train"),
         "epochs": train.steps * batch.global_sequences / samples.n_samples,
         "train_shards": len(corpus.shards("train")),
-        "heldout_sequences": heldout.n_samples,
-        "weights_bytes_per_rank": memory["weights"],
-        "gradient_bytes_per_rank": memory["gradients"],
-        "optimizer_bytes_per_rank": memory["optimizer"],
+        "heldout_sequences": heldout_data(corpus, config).n_samples,
+        **{f"{kind}_bytes_per_rank": count for kind, count in memory.items()},
         "checkpoint_bytes": FP32_BYTES * sum(n * (1 + MOMENTS_OF_RULE[rule]) for rule, n in of_rule.items()),
         "checkpoints": -(-train.steps // train.checkpoint_every_steps),
     }
+
+
+def _parameters_of_rule(config: RunConfig, corpus: Corpus) -> dict[str, int]:
+    """How many scalars SGD, LAMB and AdamW train; the model is built without storage."""
+    with torch.device("meta"):
+        counts = corpus.unigram_counts("train")
+        model = build_model(config.model, corpus.vocab_size, config.data.objective == "mlm+nsp", counts)
+    groups = parameter_groups(model, config)
+    return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 
 
 def _bytes_per_rank(parameters_of_rule: dict[str, int], stage: int, world_size: int) -> dict[str, int]:
@@ -70,6 +69,6 @@ def _bytes_per_rank(parameters_of_rule: dict[str, int], stage: int, world_size: 
     moments = sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items())
     return {
         "weights": FP32_BYTES * (total if stage == 0 else total + total // share),
-        "gradients": FP32_BYTES * (total // share if stage == 2 else total),
+        "gradient": FP32_BYTES * (total // share if stage == 2 else total),
         "optimizer": FP32_BYTES * moments // share,
     }

@@ -22,6 +22,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """Is this rank 0?"""
         return self.rank == 0
 
 

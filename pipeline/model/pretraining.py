@@ -62,6 +62,8 @@ class PretrainingModel(nn.Module):
         weights_BP: Tensor,
         nsp_labels_B: Tensor | None = None,
     ) -> PretrainingLoss:
+        """Loss of one micro batch: `data.Batch.model_inputs()` in order. ids, types, positions and labels are int64, mask
+        and weights float32; mask None means no padding. ValueError if there is an NSP head and no NSP labels."""
         hidden_BLD = self.encoder(input_ids_BL, token_type_ids_BL, mask_BL)
         h_ND = hidden_BLD.gather(1, positions_BP[..., None].expand(-1, -1, hidden_BLD.shape[-1])).flatten(0, 1)
         logits_NV = self.mlm_head(h_ND, self.encoder.embedding.token.weight)
