@@ -1,9 +1,8 @@
 """From raw text to sentences: normalise, cut into paragraphs, fingerprint, split into sentences.
 
-Sentence splitting is a page of rules here. pysbd would take minutes for what these rules do in seconds (it rewrites
-each text through some hundred regular expressions) and has not been released since 2021; blingfire ships a binary
-for some platforms and is not released any more either. Next sentence prediction needs a boundary at which one thought
-ends; a boundary missed now and then costs nothing, so the rules stay silent when in doubt. English.
+Sentence splitting is a page of rules here; they have not been measured against a library (pysbd, blingfire) yet. Next
+sentence prediction needs a boundary at which one thought ends; a boundary missed now and then costs nothing, so the
+rules stay silent when in doubt. English.
 """
 
 # ruff: noqa: SIM905 (lists of words are best read as words)
