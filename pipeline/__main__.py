@@ -32,6 +32,8 @@ versions. Works on a run in progress, too. --compare puts other runs of the same
 
 def _parser() -> cli.Parser:
     parser = cli.Parser(prog="python -m pipeline", description="Pretrain SIBERT with SGD on DeepSpeed, evaluate, report.")
+    # The deepspeed launcher puts this before the verb; the environment says the same.
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=cli.Parser)
     for name, text, run, add_arguments in (
         ("pretrain", PRETRAIN, _pretrain, _add_pretrain_arguments),
@@ -75,7 +77,6 @@ def _add_pretrain_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
     verb.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
     verb.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
-    verb.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)  # the deepspeed launcher adds it
 
 
 def _add_evaluate_arguments(verb: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """The main job as a user runs it: ranks, stages, restarts, and what it leaves behind."""
 
+import contextlib
 import json
 import os
 import re
@@ -114,7 +115,7 @@ def test_killed_and_started_again_it_ends_bit_for_bit_where_it_would_have(corpus
 
 
 def kill_after_checkpoint(corpus: Path, run: Path, options: list[str], recipe: str, step: int) -> None:
-    """SIGKILL to launcher and ranks as soon as the checkpoint is there."""
+    """SIGKILL to launcher and ranks (which torchrun puts into sessions of their own) as soon as the checkpoint is there."""
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline", "pretrain"]
     arguments = ["--recipe", recipe, "--data", str(corpus), "--run-dir", str(run), *options]
     process = subprocess.Popen(
@@ -123,14 +124,16 @@ def kill_after_checkpoint(corpus: Path, run: Path, options: list[str], recipe: s
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
     )
     deadline = time.monotonic() + 200
     while not (run / "checkpoints" / f"step-{step:08d}").exists():
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()):
+        with contextlib.suppress(OSError):  # gone between the listing and now
+            if str(run).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
     process.wait()
     assert not (run / "summary.json").exists(), "it was too quick to be killed"
 
