@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from running import ROOT
 
 from pipeline.monitor import read_metrics
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, set_options
+from running import SMALL, set_options
 
 from pipeline.__main__ import main
 from pipeline.config import load_recipe

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, run_cli, set_options
+from running import SMALL, run_cli, set_options
 
 from pipeline.checkpoint import PARAM, Checkpoint
 from pipeline.config import RunConfig, load_recipe

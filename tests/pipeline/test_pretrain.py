@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SMALL, refused, run_cli, set_options
+from running import ROOT, SMALL, refused, run_cli, set_options
 
 from pipeline.checkpoint import Checkpoint
 from pipeline.monitor import read_metrics
