@@ -55,10 +55,11 @@ def train(sentences: Sequence[str], vocab_size: int) -> bytes:
     ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
     because the trainer's C++ code would keep Ctrl-C waiting until it is done.
     """
-    context = multiprocessing.get_context("fork")
+    # Not fork: the trainer's own threads hung in a child forked from a process that had threads (torch's, say).
+    context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_train_and_send, args=(sentences, vocab_size, receiver, sender), daemon=True)
-    # Python drops an exception raised in the hooks of a fork: a Ctrl-C of that moment has to wait until after it.
+    child = context.Process(target=_train_and_send, args=(sentences, vocab_size, sender), daemon=True)
+    # A Ctrl-C between the child's start and the moment it is known here would leave it running: it has to wait.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         child.start()
@@ -78,8 +79,7 @@ def train(sentences: Sequence[str], vocab_size: int) -> bytes:
     return result
 
 
-def _train_and_send(sentences: Sequence[str], vocab_size: int, receiver: Connection, sender: Connection) -> None:
-    receiver.close()  # else this process, itself a reader, would wait for ever to be heard after its parent was killed
+def _train_and_send(sentences: Sequence[str], vocab_size: int, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
