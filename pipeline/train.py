@@ -129,7 +129,7 @@ class Training:
         self._say(f"going on from step {self.step} ({found.directory})")
 
     def run(self) -> None:
-        """All remaining steps, with logging, evaluation and checkpoints at their rhythm, then the summary and the report."""
+        """All remaining steps, with logging, evaluation and checkpoints at their rhythm, then the summary."""
         train = self.config.train
         if self.step == train.steps:
             self._say(f"{self.run_dir} has all its {train.steps} steps already")
