@@ -53,17 +53,6 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     return torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
 
 
-def stop_processes() -> None:
-    """Leave the process group; nothing if there is none."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def barrier() -> None:
-    """Wait for every rank."""
-    torch.distributed.barrier()
-
-
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """All-reduced in place, and returned."""
     torch.distributed.all_reduce(tensor)

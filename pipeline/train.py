@@ -35,11 +35,8 @@ def pretrain(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, worl
     batch = batch_arithmetic(config.batch, world.size)
     ds_dictionary = deepspeed_dictionary(load_ds_config(config.train.ds_config), batch)
     device = engine.start_processes(world)
-    try:
-        corpus = _checked_start(config, recipe, data_dir, run_dir, ds_dictionary, world)
-        Training(config, recipe, corpus, run_dir, world, batch, ds_dictionary, device).run()
-    finally:
-        engine.stop_processes()
+    corpus = _checked_start(config, recipe, data_dir, run_dir, ds_dictionary, world)
+    Training(config, recipe, corpus, run_dir, world, batch, ds_dictionary, device).run()
 
 
 def _checked_start(
