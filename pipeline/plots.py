@@ -5,7 +5,6 @@ Missing and non-finite values are gaps in a curve.
 """
 
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.json_file import read_object
 from pipeline.monitor import METRICS, read_metrics
 
 Rows = Sequence[Mapping[str, Any]]
@@ -69,7 +69,8 @@ def load_run(run_dir: Path) -> Run:
     train, evaluations = read_metrics(metrics)
     if not train and not evaluations:
         raise ValueError(f"{metrics}: no records yet; {remedy}, or wait for its first log line")
-    documents = {name: _read_object(run_dir / f"{name}.json") for name in ("config", "ds_config", "versions", "summary")}
+    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary")}
+    documents = {name: read_object(path) if path.is_file() else {} for name, path in paths.items()}
     made_from = documents.pop("config")
     config = made_from.pop("config", {})
     if not isinstance(config, dict):
@@ -86,18 +87,6 @@ def load_runs(run_dirs: Sequence[Path]) -> list[Run]:
         name = f"{path.parent.name}/{path.name}" if names.count(run.name) > 1 else run.name
         runs.append(replace(run, name=name))
     return runs
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}); restore it or move it away") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(value).__name__}; restore it or move it away")
-    return value
 
 
 def number(value: object) -> float:
