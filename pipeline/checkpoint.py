@@ -56,7 +56,7 @@ def write_rank(run_dir: Path, step: int, rank: int, world_size: int, optimizer: 
     """This rank's fragments and their optimiser state, on disk and synced. Returns {file, bytes, sha256}; None if this
     rank owns nothing that rank 0 does not have too (stage 0)."""
     assert optimizer.partitions is not None
-    if optimizer.partitions.all_reduce_sum is None and rank > 0:
+    if optimizer.partitions.replicated and rank > 0:
         return None
     tensors = {}
     for fragment in optimizer.partitions.fragments:
@@ -157,13 +157,16 @@ class Checkpoint:
             parameter.copy_(self.read(PARAM, name, 0, parameter.numel()).view_as(parameter))
 
     @torch.no_grad()
-    def load_moments(self, optimizer: PretrainingOptimizer) -> None:
-        """This rank's parts of the optimiser's moments, after the engine has partitioned them."""
+    def load_fragments(self, optimizer: PretrainingOptimizer) -> None:
+        """This rank's parts of the fp32 masters, which the engine may have made from bf16 parameters, and of the optimiser's
+        moments, after the engine has partitioned them."""
         assert optimizer.partitions is not None
         for fragment in optimizer.partitions.fragments:
+            views = {PARAM: fragment.master}
             if optimizer.all_groups[fragment.group]["rule"] != "sgd":
-                for kind, view in zip(MOMENTS, optimizer.moment_views(fragment), strict=True):
-                    view.copy_(self.read(kind, fragment.name, fragment.offset, fragment.numel))
+                views |= dict(zip(MOMENTS, optimizer.moment_views(fragment), strict=True))
+            for kind, view in views.items():
+                view.copy_(self.read(kind, fragment.name, fragment.offset, fragment.numel))
 
 
 def newest(run_dir: Path, complain: Callable[[str], None]) -> Checkpoint | None:

@@ -72,6 +72,9 @@ class OptimConfig:
     lr: float = 8e-4
     weight_decay: float = 1e-2
     clip_c: float = 2.0  # sgd only: C of the slides; the paper's table has 4; inf means no clipping
+    clip_over: Literal["all", "matrix"] = (
+        "all"  # sgd only: one norm of everything (the paper), or one of each matrix (sibert-d)
+    )
     max_grad_norm: float = 1.0  # adamw only: the usual clipping by global norm
     betas: tuple[float, float] = (0.9, 0.999)  # adamw only
     eps: float = 1e-6  # adamw only
@@ -251,6 +254,11 @@ def _validate_optim(optim: OptimConfig, model: ModelConfig) -> None:
         raise ValueError(f"optim.clip_c = {optim.clip_c}: C must exceed 1 (C <= 1 clips at equilibrium), inf for none")
     if optim.rule == "sgd" and optim.weight_decay == 0 and not math.isinf(optim.clip_c):
         raise ValueError("optim.weight_decay = 0 makes the clip threshold 0 and no step would move: set optim.clip_c = inf")
+    if optim.clip_over == "matrix" and (optim.rule != "sgd" or model.encoder != "sibert-d"):
+        raise ValueError(
+            f"optim.clip_over = 'matrix' with optim.rule = {optim.rule!r} and model.encoder = {model.encoder!r}: only in "
+            "sibert-d is every matrix scale invariant by itself; use 'all'"
+        )
     if model.init == "balanced" and (optim.rule != "sgd" or optim.weight_decay == 0):
         raise ValueError(
             "model.init = 'balanced' is the equilibrium of SGD with weight decay: set optim.rule = 'sgd' and λ > 0"

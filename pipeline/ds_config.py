@@ -12,14 +12,37 @@ from pipeline.config import BatchArithmetic
 from preprocessing.cli import nearest
 
 DS_CONFIGS = Path(__file__).parent.parent / "ds_configs"
-LEGAL_ZERO_KEYS: dict[str, type] = {
+OFFLOAD_KEYS: dict[str, type] = {"device": str, "pin_memory": bool}
+BUCKET_KEYS: dict[str, type] = {
     "stage": int,
     "reduce_scatter": bool,
     "reduce_bucket_size": int,
-    "allgather_bucket_size": int,
     "overlap_comm": bool,
     "contiguous_gradients": bool,
-    "round_robin_gradients": bool,
+}
+KEYS_OF_STAGE: dict[int, dict[str, type]] = {
+    0: {"stage": int},
+    1: {**BUCKET_KEYS, "allgather_bucket_size": int, "round_robin_gradients": bool, "offload_optimizer": dict},
+    3: {
+        **BUCKET_KEYS,
+        "sub_group_size": int,
+        "stage3_prefetch_bucket_size": int,
+        "stage3_param_persistence_threshold": int,
+        "stage3_max_live_parameters": int,
+        "stage3_max_reuse_distance": int,
+        "offload_optimizer": dict,
+    },
+}
+KEYS_OF_STAGE[2] = KEYS_OF_STAGE[1]
+TOP_KEYS = ("zero_optimization", "bf16", "communication_data_type")
+REFUSED = {
+    "fp16": "DeepSpeed 0.19.8 divides the gradients of a step at which the dynamic loss scale grows by the grown scale, and "
+    "under stage 0 never multiplies the loss by it: use bf16",
+    "amp": "use bf16",
+    "torch_autocast": "its norms are not certified: use bf16",
+    "data_types": "fp32 accumulation of bf16 gradients takes another optimiser wrapper under stage 1, which is not certified",
+    "zero_optimization.offload_param": "not certified: offload_optimizer is",
+    "zero_optimization.compute_grad_norm": "false would remove DeepSpeed's own check of non-finite gradients",
 }
 OWNED_BY_RUN_CONFIG = {
     "train_batch_size": "batch.global_sequences",
@@ -29,7 +52,6 @@ OWNED_BY_RUN_CONFIG = {
     "optimizer": "optim",
     "scheduler": "optim.schedule",
 }
-SUPPORTED_STAGES = (0, 1, 2)
 
 
 def load_ds_config(name: str) -> dict[str, Any]:
@@ -44,23 +66,43 @@ def load_ds_config(name: str) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("zero_optimization"), dict):
         raise ValueError(f'{path}: expected an object with "zero_optimization": {{"stage": …}}')
-    for key in values:
-        if key in OWNED_BY_RUN_CONFIG:
-            raise ValueError(f"{path}: {key!r} belongs to the recipe ({OWNED_BY_RUN_CONFIG[key]}): remove it here")
-        if key != "zero_optimization":
-            raise ValueError(f"{path}: unknown key {key!r}; {nearest(key, ['zero_optimization'])}")
-    zero = values["zero_optimization"]
-    for key, value in zero.items():
-        if key not in LEGAL_ZERO_KEYS:
-            raise ValueError(f"{path}: unknown key 'zero_optimization.{key}'; {nearest(key, LEGAL_ZERO_KEYS)}")
-        if type(value) is not LEGAL_ZERO_KEYS[key]:
-            raise ValueError(f"{path}: zero_optimization.{key} = {value!r}, expected {LEGAL_ZERO_KEYS[key].__name__}")
-    if zero.get("stage") not in SUPPORTED_STAGES:
-        raise ValueError(f"{path}: zero_optimization.stage = {zero.get('stage')!r}; supported: {SUPPORTED_STAGES}")
+    _check_keys(path, values, "", dict.fromkeys(TOP_KEYS, object))
+    bf16 = values.get("bf16", {"enabled": False})
+    if not isinstance(bf16, dict) or set(bf16) != {"enabled"} or type(bf16["enabled"]) is not bool:
+        raise ValueError(f'{path}: bf16 = {bf16!r}, expected {{"enabled": true}} or {{"enabled": false}} and nothing else')
+    if values.get("communication_data_type", "fp32") not in ("fp32", "bf16"):
+        raise ValueError(f"{path}: communication_data_type = {values['communication_data_type']!r}, expected 'fp32' or 'bf16'")
+    _check_zero(path, values["zero_optimization"])
+    return values
+
+
+def _check_zero(path: Path, zero: dict[str, Any]) -> None:
+    stage = zero.get("stage")
+    if type(stage) is not int or stage not in KEYS_OF_STAGE:
+        raise ValueError(
+            f"{path}: zero_optimization.stage = {stage!r}, expected one of {', '.join(map(str, sorted(KEYS_OF_STAGE)))}"
+        )
+    _check_keys(path, zero, "zero_optimization.", KEYS_OF_STAGE[stage])
     for key in ("round_robin_gradients", "overlap_comm"):
         if zero.get(key):
-            raise ValueError(f"{path}: zero_optimization.{key} = true is not tested with global norms here: set it to false")
-    return values
+            raise ValueError(f"{path}: zero_optimization.{key} = true is not certified with global norms: set it to false")
+    if "offload_optimizer" in zero:
+        _check_keys(path, zero["offload_optimizer"], "zero_optimization.offload_optimizer.", OFFLOAD_KEYS)
+        if zero["offload_optimizer"].get("device") != "cpu":
+            device = zero["offload_optimizer"].get("device")
+            raise ValueError(f"{path}: zero_optimization.offload_optimizer.device = {device!r}; only 'cpu' is certified")
+
+
+def _check_keys(path: Path, section: dict[str, Any], prefix: str, legal: dict[str, type]) -> None:
+    for key, value in section.items():
+        if prefix + key in REFUSED:
+            raise ValueError(f"{path}: {prefix}{key} is not supported: {REFUSED[prefix + key]}")
+        if prefix + key in OWNED_BY_RUN_CONFIG:
+            raise ValueError(f"{path}: {key!r} belongs to the recipe ({OWNED_BY_RUN_CONFIG[key]}): remove it here")
+        if key not in legal:
+            raise ValueError(f"{path}: unknown key {prefix + key!r}; {nearest(key, legal)}")
+        if legal[key] is not object and type(value) is not legal[key]:
+            raise ValueError(f"{path}: {prefix}{key} = {value!r}, expected {legal[key].__name__}")
 
 
 def deepspeed_dictionary(mechanics: dict[str, Any], batch: BatchArithmetic) -> dict[str, Any]:

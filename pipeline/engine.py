@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.deepspeed_internals import after_step, before_norms, missing_name, read_partitions, was_skipped
 from pipeline.launch import World, export
 from pipeline.optim.optimizer import PretrainingOptimizer
-from pipeline.optim.partitions import replicated, zero_1_or_2
 from preprocessing.cli import RankError, one_line
 
 Result = TypeVar("Result")
@@ -39,6 +39,8 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
     # DeepSpeed would compile a shared-memory all-reduce here: a minute at the first start, and a compiler as a requirement.
+    if not hasattr(_torch_backend, "build_shm_op"):
+        raise missing_name("communication backend", "build_shm_op")
     vars(_torch_backend)["build_shm_op"] = lambda: None
     cuda = torch.cuda.is_available()
     if cuda and world.local_rank >= torch.cuda.device_count():
@@ -85,20 +87,18 @@ def together(work: Callable[[], Result]) -> Result:
     return result  # type: ignore[return-value]  # without a problem there is a result
 
 
-def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any]) -> Any:
+def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any], device: torch.device) -> Any:
     """A DeepSpeed engine whose step() first decides over all partitions and all ranks, then updates each.
 
-    The model's parameters are broadcast from rank 0 by DeepSpeed.
+    The model's parameters are broadcast from rank 0 by DeepSpeed. RuntimeError with the versions that work if this
+    DeepSpeed does not keep what the decision needs.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
     with _quiet():
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=ds_dictionary)
-    if engine.zero_optimization_stage() == 0:
-        partitions = replicated(named, optimizer.all_groups)
-    else:
-        partitions = zero_1_or_2(named, optimizer.all_groups, torch.distributed.all_reduce)
-    optimizer.attach(partitions)
-    _decide_before_step(engine.optimizer, optimizer)
+    wrapper = engine.optimizer
+    optimizer.attach(read_partitions(wrapper, names, optimizer, torch.distributed.all_reduce, device))
+    _decide_before_step(wrapper, optimizer)
     return engine
 
 
@@ -107,9 +107,11 @@ def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
     wrapped_step: Callable[..., Any] = wrapper.step
 
     def step(*args: Any, **kwargs: Any) -> Any:
+        before_norms(wrapper)
         optimizer.prepare()
         result = wrapped_step(*args, **kwargs)
-        optimizer.finish()
+        optimizer.finish(skipped=wrapper is not optimizer and was_skipped(wrapper))
+        after_step(wrapper)
         return result
 
     wrapper.step = step

@@ -46,10 +46,13 @@ def evaluate(
     sums = torch.zeros(6, dtype=torch.float64)  # token loss, count, [MASK] loss, [MASK] count, NSP right, NSP count
     was_training = model.training
     model.eval()
-    starts = range(rank * micro_sequences, total, world_size * micro_sequences)
-    for start in starts:
-        batch = data.batch(np.arange(start, min(start + micro_sequences, total))).to(device)
+    stride = world_size * micro_sequences
+    for first in range(0, total, stride):  # the same number of turns on every rank: ZeRO 3 gathers weights in each
+        start = first + rank * micro_sequences
+        batch = data.batch(np.arange(start, min(start + micro_sequences, total)) if start < total else np.arange(1)).to(device)
         out = model(*batch.model_inputs())
+        if start >= total:
+            continue
         token_loss_N, weights_N = out.token_loss_N.double(), batch.weights.flatten().double()
         masked_N = batch.is_masked.flatten().double() * weights_N
         parts = [token_loss_N.sum(), weights_N.sum(), (token_loss_N * masked_N).sum(), masked_N.sum()]

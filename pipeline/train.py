@@ -1,6 +1,5 @@
 """Pretraining, top to bottom: start, one step, the loop, the end."""
 
-import math
 import time
 from functools import partial
 from pathlib import Path
@@ -76,8 +75,9 @@ class Training:
         self.heldout = heldout_data(corpus, config)
         found = engine.together(lambda: checkpoint.newest(run_dir, complain=self._say))
         model = engine.together(lambda: self._initial_model() if found is None else self._stored_model(found))
+        self.parameters = parameter_count(model)  # ZeRO 3 leaves the model empty between its uses
         self.optimizer = PretrainingOptimizer(parameter_groups(model, config))
-        self.engine = engine.build_engine(model, self.optimizer, ds_dictionary)
+        self.engine = engine.build_engine(model, self.optimizer, ds_dictionary, device)
         self.statistics, self.step, self.attempt = NormStatistics(), 0, 1
         if found is not None:
             self._restore(found)
@@ -119,7 +119,7 @@ class Training:
             (model(*batch.model_inputs()).loss / parts).backward()
 
     def _restore(self, found: checkpoint.Checkpoint) -> None:
-        engine.together(lambda: found.load_moments(self.optimizer))
+        engine.together(lambda: found.load_fragments(self.optimizer))
         self.step, self.attempt = found.step, found.state["attempt"] + 1
         self.optimizer.updates = found.state["updates"]
         self.statistics = NormStatistics(**found.state["statistics"])
@@ -146,7 +146,7 @@ class Training:
         if self.monitor:
             self.monitor.close()
             if not (self.run_dir / "summary.json").exists():
-                write_summary(self.run_dir, self.config, self.recipe, self.corpus, parameter_count(self.engine.module))
+                write_summary(self.run_dir, self.config, self.recipe, self.corpus, self.parameters)
 
     def _train_step(self) -> None:
         """One update from one global batch, whatever number of micro batches and ranks it takes."""
@@ -200,26 +200,22 @@ class Training:
     def _norm_record(self) -> dict[str, Any]:
         """What the last step decided, in the metrics' names."""
         groups, decision, statistics = self.optimizer.all_groups, self.optimizer.last_decision, self.statistics
-        lr, first = groups[0]["lr"], decision.groups[0]
+        lr, weight_decay = groups[0]["lr"], self.config.optim.weight_decay
         relative = self.config.optim.rule == "sgd"
-        x_norm, g_norm = (
-            (first.x_norm, first.g_norm)
-            if relative
-            else (math.hypot(*(g.x_norm for g in decision.groups)), math.hypot(*(g.g_norm for g in decision.groups)))
-        )
         return {
             "lr": lr,
             "head_lr": next((g["lr"] for g in groups if g["rule"] == "lamb"), None),
-            "param_norm": x_norm,
-            "grad_norm": g_norm,
-            "clip_threshold": first.threshold,
-            "clip_coefficient": first.coefficient,
-            "clipped": decision.finite and first.coefficient < 1,
+            "param_norm": decision.x_norm,
+            "grad_norm": decision.g_norm,
+            "param_grad_cosine": decision.cosine if self.config.model.encoder != "bert" else None,
+            "clip_threshold": decision.threshold,
+            "clip_coefficient": decision.coefficient,
+            "clipped": decision.clipped,
             "clipped_fraction": statistics.clipped_fraction,
             "skipped": not decision.finite,
             "skipped_steps": statistics.skipped_steps,
-            "effective_lr": lr / x_norm**2 if relative and x_norm else None,
-            "equilibrium_norm": statistics.equilibrium(lr, groups[0]["weight_decay"]) if relative else None,
+            "effective_lr": lr / decision.x_norm**2 if relative and decision.x_norm else None,
+            "equilibrium_norm": statistics.equilibrium(lr, weight_decay) if relative else None,
         }
 
     def _evaluate(self, sequences: int | None) -> None:

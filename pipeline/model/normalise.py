@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.precision import wide
+
 
 class _LayerNorm(torch.autograd.Function):
     """torch's own kernels, with 1/σ of a constant row put to 0: then both its output and its gradient are 0, without
@@ -39,6 +41,6 @@ def layer_norm(x_BLD: Tensor) -> Tensor:
 
 
 def row_norms(weight_VD: Tensor) -> Tensor:
-    """||w_v|| of each row, [V]; 1 for a zero row, so that dividing by it is safe and its gradient is finite."""
-    square_V = weight_VD.square().sum(dim=-1)
+    """||w_v|| of each row, [V], in fp32 at least; 1 for a zero row: dividing by it is safe, its gradient is finite."""
+    square_V = wide(weight_VD).square().sum(dim=-1)
     return torch.where(square_V > 0, square_V, 1.0).sqrt()

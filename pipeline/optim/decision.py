@@ -1,26 +1,34 @@
 """One decision a step for the whole model, before any partition is touched.
 
 Each rank sums squares over the fragments it owns, one all-reduce of a few float64 scalars makes them the model's, and the
-same numbers on every rank give the same decision: skip (a non-finite value anywhere), the clip coefficient of each group,
-the trust ratio of each LAMB tensor.
+same numbers on every rank give the same decision: skip (a non-finite value anywhere), the clip coefficient of each clip
+set, the trust ratio of each LAMB tensor.
+
+A clip set is what shares one norm: all scale invariant parameters together, as in the paper, or each separately scale
+invariant matrix by itself. It may be spread over several parameter groups, sub-groups, partitions and ranks.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.optim import lamb
-from pipeline.optim.partitions import Fragment, Partitions
+from pipeline.optim.partitions import Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
+from pipeline.precision import wide
+
+# fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. One sum over 1e8 elements is
+# off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than the memory.
+CHUNK_ELEMENTS = 2**18
 
 
-@dataclass(frozen=True)
-class GroupDecision:
-    """Of one parameter group: global norms, the clip threshold (None where the rule has none), and the coefficient."""
+class ClipSet(NamedTuple):
+    """Of one clip set: global norms, the clip threshold (None where the rule has none), and the coefficient."""
 
     x_norm: float
     g_norm: float
@@ -30,15 +38,41 @@ class GroupDecision:
 
 @dataclass(frozen=True)
 class Decision:
-    """Of one step. `lamb_directions` are this rank's r of each LAMB fragment; `trust_ratios` are the model's, by name."""
+    """Of one step.
+
+    `coefficients` are the groups'; `sets` the clip sets by name. `x_norm`, `g_norm` are of everything that is clipped.
+    `cosine` is <x, g>/(||x||·||g||) of it, 0 for a scale invariant function (Euler), where it was asked for.
+    `lamb_directions` are this rank's r of each LAMB fragment; `trust_ratios` are the model's, by name.
+    """
 
     finite: bool
-    groups: tuple[GroupDecision, ...]
+    coefficients: tuple[float, ...] = ()
+    sets: dict[str, ClipSet] = field(default_factory=dict)
+    x_norm: float = math.nan
+    g_norm: float = math.nan
+    cosine: float | None = None
     trust_ratios: dict[str, float] = field(default_factory=dict)
     lamb_directions: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def coefficient(self) -> float:
+        """The smallest coefficient of all clip sets."""
+        return min((s.coefficient for s in self.sets.values()), default=1.0) if self.finite else 0.0
 
-def decide(partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state: Any, lamb_count: int) -> Decision:
+    @property
+    def threshold(self) -> float | None:
+        """The clip threshold, where there is one for all."""
+        return next(iter(self.sets.values())).threshold if len(self.sets) == 1 else None
+
+    @property
+    def clipped(self) -> bool:
+        """Was any clip set's gradient made shorter?"""
+        return self.finite and self.coefficient < 1
+
+
+def decide(
+    partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state: Any, lamb_count: int, with_cosine: bool = False
+) -> Decision:
     """The step's decision. `groups` are the optimiser's, `lamb_state(fragment)` its moments' views (m, v), `lamb_count`
     the number this update would have in LAMB's bias correction."""
     gradients = {f.name: g for f in partitions.fragments if (g := f.gradient()) is not None}
@@ -47,77 +81,87 @@ def decide(partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state:
         for f in partitions.fragments
         if groups[f.group]["rule"] == "lamb" and f.name in gradients
     }
-    sums = _global_square_sums(partitions, gradients, directions, len(groups))
-    group_sums, tensor_sums = sums[: 2 * len(groups)], sums[2 * len(groups) :]
-    if not all(map(math.isfinite, sums)):
-        nothing = tuple(GroupDecision(math.nan, math.nan, None, 0.0) for _ in groups)
-        return Decision(finite=False, groups=nothing)
-    x_norms, g_norms = ([math.sqrt(square) for square in group_sums[first::2]] for first in (0, 1))
-    adamw_norm = math.hypot(*(g for g, group in zip(g_norms, groups, strict=True) if group["rule"] == "adamw"))
+    sums = _global_sums(partitions, groups, gradients, directions, with_cosine)
+    if not all(map(math.isfinite, sums.values())):
+        return Decision(finite=False)
+    sets = _clip_sets(groups, sums)
+    x_norm, g_norm = (math.hypot(*(getattr(s, norm) for s in sets.values())) for norm in ("x_norm", "g_norm"))
+    inner = sum(sums["xg", i] for i, group in enumerate(groups) if group["rule"] != "lamb") if with_cosine else 0.0
     ratios = {
-        name: lamb.trust_ratio(math.sqrt(ww), math.sqrt(rr), weight_decay)
-        for name, ww, rr, weight_decay in _lamb_tensors(partitions, groups, tensor_sums)
+        name: lamb.trust_ratio(math.sqrt(sums["ww", name]), math.sqrt(sums["rr", name]), group["weight_decay"])
+        for group in groups
+        if group["rule"] == "lamb"
+        for name in group["names"]
     }
-    decided = tuple(
-        _decide_group(group, x_norm, g_norm, adamw_norm) for group, x_norm, g_norm in zip(groups, x_norms, g_norms, strict=True)
+    return Decision(
+        finite=True,
+        coefficients=tuple(sets[group["clip_set"]].coefficient if group["rule"] != "lamb" else 1.0 for group in groups),
+        sets=sets,
+        x_norm=x_norm,
+        g_norm=g_norm,
+        cosine=inner / (x_norm * g_norm) if with_cosine and x_norm * g_norm else None,
+        trust_ratios=ratios,
+        lamb_directions=directions,
     )
-    return Decision(True, decided, ratios, directions)
 
 
-def _decide_group(group: dict[str, Any], x_norm: float, g_norm: float, adamw_norm: float) -> GroupDecision:
-    if group["rule"] == "sgd":
-        threshold = clip_threshold(x_norm, group["lr"], group["weight_decay"], group["clip_c"])
-        return GroupDecision(x_norm, g_norm, threshold, clip_coefficient(g_norm, threshold))
-    if group["rule"] == "adamw":  # the usual clipping: one norm over everything AdamW trains
-        return GroupDecision(x_norm, g_norm, None, clip_coefficient(adamw_norm, group["max_grad_norm"]))
-    return GroupDecision(x_norm, g_norm, None, 1.0)
+def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], float]) -> dict[str, ClipSet]:
+    members = defaultdict(list)
+    for index, group in enumerate(groups):
+        if group["rule"] != "lamb":
+            members[group["clip_set"]].append(index)
+    sets = {}
+    for name, indices in members.items():
+        x_norm, g_norm = (math.sqrt(sum(sums[kind, i] for i in indices)) for kind in ("xx", "gg"))
+        group = groups[indices[0]]
+        if group["rule"] == "sgd":
+            threshold = clip_threshold(x_norm, group["lr"], group["weight_decay"], group["clip_c"])
+            sets[name] = ClipSet(x_norm, g_norm, threshold, clip_coefficient(g_norm, threshold))
+        else:  # the usual clipping
+            sets[name] = ClipSet(x_norm, g_norm, None, clip_coefficient(g_norm, group["max_grad_norm"]))
+    return sets
 
 
 def _lamb_settings(group: dict[str, Any]) -> dict[str, Any]:
     return {key: group[key] for key in ("betas", "eps", "weight_decay")}
 
 
-def _lamb_tensors(partitions: Partitions, groups: Sequence[dict[str, Any]], tensor_sums: list[float]) -> Any:
-    """(name, ||w||², ||r||², weight decay) of the LAMB tensors this rank holds a part of."""
-    position = {name: index for index, name in enumerate(partitions.tensor_names)}
+def _global_sums(
+    partitions: Partitions,
+    groups: Sequence[dict[str, Any]],
+    gradients: dict[str, Tensor],
+    directions: dict[str, Tensor],
+    with_cosine: bool,
+) -> dict[tuple[str, Any], float]:
+    """Of each group ||x||² ("xx"), ||g||² ("gg") and perhaps <x, g> ("xg"), of each LAMB tensor ||w||² and ||r||²."""
+    kinds = ("xx", "gg", "xg") if with_cosine else ("xx", "gg")
+    keys: list[tuple[str, Any]] = [(kind, index) for index in range(len(groups)) for kind in kinds]
+    keys += [(kind, n) for group in groups if group["rule"] == "lamb" for n in group["names"] for kind in ("ww", "rr")]
+    slot = {key: i for i, key in enumerate(keys)}
+    products = [(slot["xx", group], span, span) for group, span in partitions.master_spans]
     for f in partitions.fragments:
-        if groups[f.group]["rule"] == "lamb":
-            at = 2 * position[f.name]
-            yield f.name, tensor_sums[at], tensor_sums[at + 1], groups[f.group]["weight_decay"]
-
-
-def _global_square_sums(
-    partitions: Partitions, gradients: dict[str, Tensor], directions: dict[str, Tensor], n_groups: int
-) -> list[float]:
-    """[||x||², ||g||²] of each group, then [||w||², ||r||²] of each tensor that LAMB trains (0 for the others)."""
-    position = {name: index for index, name in enumerate(partitions.tensor_names)}
-    slots: list[int] = []
-    tensors: list[Tensor] = []
-
-    def count(slot: int, tensor: Tensor) -> None:
-        slots.append(slot)
-        tensors.append(tensor)
-
-    for f in partitions.fragments:
-        count(2 * f.group, f.master)
         if f.name in gradients:
-            count(2 * f.group + 1, gradients[f.name])
+            g = gradients[f.name]
+            products.append((slot["gg", f.group], g, g))
+            if with_cosine:
+                products.append((slot["xg", f.group], f.master, g))
         if f.name in directions:
-            count(2 * (n_groups + position[f.name]), f.master)
-            count(2 * (n_groups + position[f.name]) + 1, directions[f.name])
-    return _reduced_squares(partitions, slots, tensors, 2 * (n_groups + len(partitions.tensor_names)))
+            r = directions[f.name]
+            products += [(slot["ww", f.name], f.master, f.master), (slot["rr", f.name], r, r)]
+    return dict(zip(keys, _reduced(partitions, products, len(keys)), strict=True))
 
 
-def _reduced_squares(partitions: Partitions, slots: list[int], tensors: list[Tensor], size: int) -> list[float]:
-    device = _device_of(partitions.fragments)
-    sums = torch.zeros(size, dtype=torch.float64, device=device)
-    if tensors:
-        squares = torch.stack(torch._foreach_norm(tensors, dtype=torch.float64)).square_()
-        sums.index_add_(0, torch.tensor(slots, device=device), squares)
+def _reduced(partitions: Partitions, products: list[tuple[int, Tensor, Tensor]], size: int) -> list[float]:
+    sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
+    chunks = [
+        (slot, a, b)
+        for slot, whole_a, whole_b in products
+        for a, b in zip(whole_a.split(CHUNK_ELEMENTS), whole_b.split(CHUNK_ELEMENTS), strict=True)
+    ]
+    if chunks:
+        dots = torch.stack([torch.dot(wide(a), wide(b)) for _, a, b in chunks]).to(partitions.device, torch.float64)
+        sums.index_add_(0, torch.tensor([slot for slot, _, _ in chunks], device=partitions.device), dots)
     if partitions.all_reduce_sum is not None:
         partitions.all_reduce_sum(sums)
+        sums /= partitions.copies
     return sums.tolist()  # the step's one host synchronisation
-
-
-def _device_of(fragments: Sequence[Fragment]) -> torch.device:
-    return fragments[0].flat.device if fragments else torch.device("cpu")

@@ -1,7 +1,8 @@
 """The torch Optimizer: SGD + weight decay + relative global clipping, LAMB and AdamW, one rule a group.
 
-A thin shell: `relative_clip`, `lamb` and torch's own AdamW are the algorithms, `decision` the norms. Under ZeRO the engine
-calls `prepare()` once, then step() once per group; both see the flat partitions that ZeRO has put into `param_groups`.
+A thin shell: `relative_clip`, `lamb` and torch's own SGD and AdamW are the algorithms, `decision` the norms. Under ZeRO the
+engine calls `prepare()` once, then step() once per group (stage 3: per sub-group); both see the flat partitions that ZeRO
+has put into `param_groups`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,21 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from pipeline.config import RunConfig
+from pipeline.model.initialise import separately_invariant_groups
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim import lamb
 from pipeline.optim.decision import Decision, decide
 from pipeline.optim.partitions import Fragment, Partitions
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+EVERYTHING = "everything"
+SCALE_INVARIANT = "scale invariant"
 
 
 def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[str, Any]]:
     """The groups of a recipe; every trainable parameter stands in exactly one, or ValueError names it.
 
     `sgd`: the scale invariant parameters go to SGD, the others to LAMB. `adamw`: everything to AdamW. Biases and
-    LayerNorm parameters of LAMB and AdamW are not decayed, as is usual.
+    LayerNorm parameters of LAMB and AdamW are not decayed, as is usual. With optim.clip_over = "matrix" every separately
+    scale invariant set of tensors is a group and a clip set of its own.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optim, head = config.optim, config.head_optim
@@ -41,21 +47,26 @@ def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[st
 
     if optim.rule == "adamw":
         settings = {"betas": optim.betas, "eps": optim.eps, "max_grad_norm": optim.max_grad_norm}
-        add_decayed_and_not("everything", trainable, optim.weight_decay, rule="adamw", lr=optim.lr, **settings)
+        add_decayed_and_not(
+            EVERYTHING, trainable, optim.weight_decay, rule="adamw", clip_set=EVERYTHING, lr=optim.lr, **settings
+        )
     else:
         invariant = model.scale_invariant_names() if config.model.encoder != "bert" else set(trainable)
-        add(
-            "scale invariant" if config.model.encoder != "bert" else "everything",
-            {n: p for n, p in trainable.items() if n in invariant},
-            rule="sgd",
-            lr=optim.lr,
-            weight_decay=optim.weight_decay,
-            clip_c=optim.clip_c,
-        )
+        members = {n: p for n, p in trainable.items() if n in invariant}
+        whole = SCALE_INVARIANT if config.model.encoder != "bert" else EVERYTHING
+        for name, part in _matrices(model, members).items() if optim.clip_over == "matrix" else [(whole, members)]:
+            add(name, part, rule="sgd", clip_set=name, lr=optim.lr, weight_decay=optim.weight_decay, clip_c=optim.clip_c)
         rest = {n: p for n, p in trainable.items() if n not in invariant}
         add_decayed_and_not("head", rest, head.weight_decay, rule="lamb", lr=head.lr, betas=head.betas, eps=head.eps)
     check_groups(trainable, groups)
     return groups
+
+
+def _matrices(model: PretrainingModel, members: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The separately scale invariant sets among `members`, each under the name of its first tensor."""
+    name_of = {id(p): name for name, p in members.items()}
+    sets = [[name_of[id(t)] for t in tensors if id(t) in name_of] for tensors in separately_invariant_groups(model)]
+    return {names[0]: {name: members[name] for name in names} for names in sets if names}
 
 
 def check_groups(trainable: Mapping[str, Tensor], groups: Sequence[dict[str, Any]]) -> None:
@@ -71,19 +82,46 @@ def check_groups(trainable: Mapping[str, Tensor], groups: Sequence[dict[str, Any
         raise ValueError(f"no group trains {', '.join(missing)}: put every parameter in one group, or freeze it")
 
 
+def _check_settings(group: Mapping[str, Any]) -> None:
+    """ValueError where a group's numbers contradict the mathematics."""
+    name, lr, weight_decay = group["name"], group["lr"], group["weight_decay"]
+    if not (lr >= 0 and weight_decay >= 0 and lr * weight_decay < 1):
+        raise ValueError(
+            f"group {name!r}: lr = {lr}, weight_decay = {weight_decay}: expected neither below 0 and a product below 1 "
+            "(at 1 a step would erase the weights)"
+        )
+    if group["rule"] != "sgd":
+        return
+    if not group["clip_c"] > 1:
+        raise ValueError(
+            f"group {name!r}: clip_c = {group['clip_c']}: C must exceed 1 (C <= 1 clips at equilibrium), inf for none"
+        )
+    if weight_decay == 0 and group["clip_c"] != float("inf"):
+        raise ValueError(
+            f"group {name!r}: weight_decay = 0 makes the clip threshold 0 and no step would move: set clip_c = inf"
+        )
+
+
 class PretrainingOptimizer(torch.optim.Optimizer):
-    """step() applies the decision that prepare() made. Groups are those of `parameter_groups`.
+    """step() applies the decision that prepare() made. Groups are those of `parameter_groups`; their `lr` may be changed
+    before any step. Raises ValueError for C <= 1 and other numbers that cannot be.
 
     State: LAMB and AdamW keep their two moments per parameter; SGD keeps nothing. `updates` counts applied steps;
-    `last_decision` is the finished step's, for the log.
+    `last_decision` is the finished step's, for the log; `overflow` tells DeepSpeed's engine that it was skipped. Set
+    `with_cosine` before a step to have its decision carry <x, g>/(||x||·||g||), which costs another pass over both.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
+        for group in groups:
+            _check_settings(group)
         super().__init__([{**group, "index": index} for index, group in enumerate(groups)], {})
-        self.all_groups = list(self.param_groups)  # ZeRO swaps param_groups during its step
+        self.all_groups = list(self.param_groups)  # ZeRO swaps param_groups during its step,
+        self.source_params = [list(group["params"]) for group in groups]  # and what they hold
         self.updates = 0
+        self.overflow = False
+        self.with_cosine = False
         self.decision: Decision | None = None
-        self.last_decision = Decision(finite=True, groups=())
+        self.last_decision = Decision(finite=True)
         self.partitions: Partitions | None = None
 
     def attach(self, partitions: Partitions) -> None:
@@ -96,27 +134,30 @@ class PretrainingOptimizer(torch.optim.Optimizer):
     def prepare(self) -> Decision:
         """Reduce the norms and decide this update for all groups; on every rank, before any step()."""
         assert self.partitions is not None, "attach() comes first"
-        self.decision = decide(self.partitions, self.all_groups, self.moment_views, self.updates + 1)
+        self.decision = decide(self.partitions, self.all_groups, self.moment_views, self.updates + 1, self.with_cosine)
         return self.decision
 
-    def finish(self) -> None:
-        """After the last group's step(): the decision is used up."""
+    def finish(self, skipped: bool = False) -> None:
+        """After the last group's step(): the decision is used up. `skipped`: the engine did not call step() at all."""
         assert self.decision is not None
-        self.updates += self.decision.finite
-        self.last_decision = replace(self.decision, lamb_directions={})
+        decision = Decision(finite=False) if skipped else self.decision
+        self.updates += decision.finite
+        self.overflow = not decision.finite
+        self.last_decision = replace(decision, lamb_directions={})
         self.decision = None
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update the groups that are in `param_groups` now."""
+        """Update what is in `param_groups` now. Without gradient, a parameter decays only."""
         if self.partitions is None:
             return
         assert self.decision is not None, "prepare() comes before step()"
         if not self.decision.finite:
             return
         for group in self.param_groups:
-            coefficient = self.decision.groups[group["index"]].coefficient
-            {"sgd": self._sgd, "lamb": self._lamb, "adamw": self._adamw}[group["rule"]](group, coefficient)
+            if group["params"]:
+                coefficient = self.decision.coefficients[group["index"]]
+                {"sgd": self._sgd, "lamb": self._lamb, "adamw": self._adamw}[group["rule"]](group, coefficient)
 
     def moment_views(self, fragment: Fragment) -> tuple[Tensor, Tensor]:
         """(m, v) of a fragment of a LAMB or AdamW group, 1-D views."""
@@ -131,16 +172,24 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         return state
 
     def _sgd(self, group: dict[str, Any], coefficient: float) -> None:
-        lr = group["lr"]
-        torch._foreach_mul_(group["params"], 1 - lr * group["weight_decay"])
+        """x <- (1 - ηλ)x - ηc·g in one pass over the memory, as -ηc·(g + (λ/c)x) where that is a number."""
+        lr, weight_decay = group["lr"], group["weight_decay"]
         moved = [p for p in group["params"] if p.grad is not None]
-        torch._foreach_add_(moved, [p.grad for p in moved], alpha=-lr * coefficient)
+        one_pass = coefficient > 1e-20
+        decayed_first = [p for p in group["params"] if p.grad is None or not one_pass]
+        if decayed_first:
+            torch._foreach_mul_(decayed_first, 1 - lr * weight_decay)
+        if moved and one_pass:
+            _fused_sgd(moved, lr=lr * coefficient, weight_decay=weight_decay / coefficient)
+        elif moved:
+            torch._foreach_add_(moved, [p.grad for p in moved], alpha=-lr * coefficient)
 
     def _lamb(self, group: dict[str, Any], coefficient: float) -> None:
         assert self.partitions is not None
         assert self.decision is not None
+        now = {id(p) for p in group["params"]}
         for fragment in self.partitions.fragments:
-            if fragment.group != group["index"] or fragment.name not in self.decision.lamb_directions:
+            if id(fragment.flat) not in now or fragment.name not in self.decision.lamb_directions:
                 continue
             grad = fragment.view(fragment.flat.grad) if fragment.flat.grad is not None else fragment.gradient()
             assert grad is not None
@@ -153,7 +202,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         states = [self._moments(p) for p in params]
         adamw(
             params,
-            [p.grad * coefficient for p in params],
+            [p.grad if coefficient == 1 else p.grad * coefficient for p in params],
             [s[MOMENTS[0]] for s in states],
             [s[MOMENTS[1]] for s in states],
             [],
@@ -167,3 +216,20 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             maximize=False,
             foreach=True,
         )
+
+
+def _fused_sgd(params: list[Tensor], lr: float, weight_decay: float) -> None:
+    """torch's fused kernel: reads x and g once, writes x once."""
+    gradients: list[Tensor] = [p.grad for p in params if p.grad is not None]
+    sgd(
+        params,
+        gradients,
+        [None] * len(params),
+        fused=True,
+        weight_decay=weight_decay,
+        momentum=0.0,
+        lr=lr,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+    )

@@ -1,17 +1,17 @@
-"""What this rank owns of each parameter under ZeRO: the fp32 masters and the reduced gradients, piece by piece.
+"""What this rank owns of each parameter: the fp32 masters and the reduced gradients, piece by piece.
 
-ZeRO flattens a group's parameters, pads the end and gives each rank one contiguous part, so a partition starts and ends in
-the middle of tensors. A Fragment is the overlap of one parameter with one rank's part. Norms are summed over fragments, so
-padding never counts, and a tensor's own norm (LAMB) is right although the tensor is cut.
-
-The names of DeepSpeed's objects that are relied on are all in this file.
+ZeRO flattens parameters, pads, and gives each rank a part, so a partition starts and ends in the middle of tensors. A
+Fragment is the overlap of one parameter with one rank's part. Norms are summed over fragments, so padding never counts, and
+a tensor's own norm (LAMB) is right although the tensor is cut. How the fragments are read out of DeepSpeed's objects is
+`deepspeed_internals`' business.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -26,7 +26,7 @@ class Fragment:
     numel: int
     flat: Tensor
     start: int
-    gradient: Callable[[], Tensor | None]  # 1-D of numel elements, after the reduction; None without a gradient
+    gradient: Callable[[], Tensor | None]  # 1-D of numel elements, after the reduction; None where the loss had no use of it
 
     @property
     def master(self) -> Tensor:
@@ -43,58 +43,43 @@ class Partitions:
     """All fragments of this rank, and how sums over them become sums over the model."""
 
     fragments: tuple[Fragment, ...]
-    tensor_names: tuple[str, ...]  # every parameter's name, the same order on all ranks
-    all_reduce_sum: Callable[[Tensor], None] | None  # None where every rank holds everything
+    all_reduce_sum: Callable[[Tensor], None] | None  # None: a single process without a process group
+    copies: int  # how many ranks hold each element: 1 where it is partitioned, the world size where it is not
+    device: torch.device  # where all_reduce_sum wants its tensor
+
+    @property
+    def replicated(self) -> bool:
+        """Does every rank hold everything?"""
+        return self.all_reduce_sum is None or self.copies > 1
+
+    @cached_property
+    def master_spans(self) -> tuple[tuple[int, Tensor], ...]:
+        """(group, 1-D masters): fragments that lie side by side in one flat tensor are one span, so that a norm over them
+        is one pass instead of hundreds."""
+        spans: list[tuple[int, Tensor, int, int]] = []
+        for f in self.fragments:
+            if spans and spans[-1][0] == f.group and spans[-1][1] is f.flat and spans[-1][3] == f.start:
+                spans[-1] = (f.group, f.flat, spans[-1][2], f.start + f.numel)
+            else:
+                spans.append((f.group, f.flat, f.start, f.start + f.numel))
+        return tuple((group, flat.detach().view(-1)[low:high]) for group, flat, low, high in spans)
 
 
-def replicated(named_parameters: Sequence[tuple[str, Tensor]], groups: Sequence[dict[str, Any]]) -> Partitions:
-    """Stage 0 in fp32 (or no engine at all): each rank updates every parameter with the same reduced gradient."""
+def replicated(
+    named_parameters: Sequence[tuple[str, Tensor]],
+    groups: Sequence[dict[str, Any]],
+    all_reduce_sum: Callable[[Tensor], None] | None = None,
+    copies: int = 1,
+) -> Partitions:
+    """Every rank updates every parameter itself with the same reduced gradient (stage 0 in fp32, or no engine at all)."""
     group_of = {id(p): index for index, group in enumerate(groups) for p in group["params"]}
     fragments = tuple(
         Fragment(name, group_of[id(p)], 0, p.numel(), p, 0, partial(_whole_gradient, p))
         for name, p in named_parameters
         if id(p) in group_of
     )
-    return Partitions(fragments, tuple(f.name for f in fragments), None)
+    return Partitions(fragments, all_reduce_sum, copies, fragments[0].flat.device)
 
 
 def _whole_gradient(parameter: Tensor) -> Tensor | None:
     return None if parameter.grad is None else parameter.grad.view(-1)
-
-
-def _fragment_gradient(mapping: Any, parameter: Any) -> Tensor:
-    gradient: Tensor = mapping.get_lp_grad_fragment(parameter._index_in_param_group)
-    return gradient.view(-1)
-
-
-def zero_1_or_2(
-    named_parameters: Sequence[tuple[str, Tensor]],
-    groups: Sequence[dict[str, Any]],
-    all_reduce_sum: Callable[[Tensor], None],
-) -> Partitions:
-    """Stages 1 and 2: one flat fp32 partition a group; `groups` are the client optimiser's after ZeRO has replaced their
-    parameters by the partitions. Raises RuntimeError where this DeepSpeed does not keep what is needed."""
-    fragments = []
-    for name, parameter in named_parameters:
-        if not hasattr(parameter, "_hp_mapping"):
-            raise RuntimeError(
-                f"parameter {name} has no _hp_mapping: this DeepSpeed's ZeRO keeps its partitions differently; "
-                "use deepspeed 0.19.8 (pinned in requirements.txt)"
-            )
-        mapping = parameter._hp_mapping
-        if mapping is None:  # none of it lives on this rank
-            continue
-        group = mapping.param_group_index
-        (flat,) = groups[group]["params"]
-        fragments.append(
-            Fragment(
-                name=name,
-                group=group,
-                offset=mapping.lp_fragment_address.start,
-                numel=mapping.hp_fragment_address.numel,
-                flat=flat,
-                start=mapping.hp_fragment_address.start,
-                gradient=partial(_fragment_gradient, mapping, parameter),
-            )
-        )
-    return Partitions(tuple(fragments), tuple(name for name, _ in named_parameters), all_reduce_sum)

@@ -21,17 +21,16 @@ class NormStatistics:
     sigma_square: float = 0.0  # running mean of (||x||·||g||)², the squared gradient norm on the unit sphere
 
     def update(self, decision: Decision) -> None:
-        """Count one step; σ follows the first group, the scale invariant one."""
+        """Count one step; σ follows what is clipped, the scale invariant parameters."""
         self.steps += 1
         if not decision.finite:
             self.skipped_steps += 1
             self.skipped_in_a_row += 1
             return
         self.skipped_in_a_row = 0
-        group = decision.groups[0]
-        self.clipped_steps += group.coefficient < 1
+        self.clipped_steps += decision.clipped
         weight = 1 / min(self.steps - self.skipped_steps, SIGMA_WINDOW_STEPS)
-        self.sigma_square += weight * ((group.x_norm * group.g_norm) ** 2 - self.sigma_square)
+        self.sigma_square += weight * ((decision.x_norm * decision.g_norm) ** 2 - self.sigma_square)
 
     def equilibrium(self, lr: float, weight_decay: float) -> float | None:
         """The norm that σ, lr and weight decay settle at; None where there is none (λ = 0)."""

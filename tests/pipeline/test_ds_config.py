@@ -14,7 +14,9 @@ def test_every_file_is_legal(path: Path) -> None:
     values = deepspeed_dictionary(load_ds_config(path.stem), BatchArithmetic(2, 4, 8, 64))
     assert values["gradient_clipping"] == 0.0
     assert values["train_batch_size"] == 64
-    assert values["zero_optimization"]["stage"] in (0, 1, 2)
+    assert f"zero{values['zero_optimization']['stage']}" in path.stem
+    assert ("bf16" in path.stem) == ("bf16" in values)
+    assert ("offload" in path.stem) == ("offload_optimizer" in values["zero_optimization"])
 
 
 @pytest.mark.parametrize(
@@ -24,12 +26,23 @@ def test_every_file_is_legal(path: Path) -> None:
         ({"train_batch_size": 8}, ["belongs to the recipe", "batch.global_sequences"]),
         ({"zero_optimisation": {}}, ["did you mean 'zero_optimization'"]),
         ({"zero_optimization": {"stage": 1, "reduce_buckets": 5}}, ["did you mean 'reduce_bucket_size'"]),
-        ({"zero_optimization": {"stage": 3}}, ["stage = 3", "supported"]),
+        ({"zero_optimization": {"stage": 4}}, ["stage = 4", "0, 1, 2, 3"]),
+        ({"zero_optimization": {"stage": 3, "round_robin_gradients": False}}, ["round_robin_gradients", "unknown key"]),
         ({"zero_optimization": {}}, ["stage = None"]),
-        ({"zero_optimization": {"stage": True}}, ["stage = True", "expected int"]),
+        ({"zero_optimization": {"stage": True}}, ["stage = True", "0, 1, 2, 3"]),
         ({"zero_optimization": {"stage": 1, "reduce_bucket_size": "big"}}, ["reduce_bucket_size = 'big'", "expected int"]),
         ({"zero_optimization": {"stage": 1, "overlap_comm": True}}, ["overlap_comm"]),
-        ({"bf16": {"enabled": True}}, ["unknown key 'bf16'"]),
+        ({"bf16": {"enabled": 1}}, ["bf16 = ", "true"]),
+        ({"bf16": True}, ["bf16 = True"]),
+        ({"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}}, ["nothing else"]),
+        ({"fp16": {"enabled": True}}, ["fp16 is not supported", "use bf16"]),
+        ({"torch_autocast": {"enabled": True}}, ["torch_autocast is not supported"]),
+        ({"data_types": {"grad_accum_dtype": "fp32"}}, ["data_types is not supported"]),
+        ({"communication_data_type": "fp16"}, ["communication_data_type = 'fp16'"]),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}}}, ["'nvme'", "only 'cpu'"]),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"devise": "cpu"}}}, ["did you mean 'device'"]),
+        ({"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}}, ["offload_param is not supported"]),
+        ({"zero_optimization": {"stage": 1, "compute_grad_norm": False}}, ["compute_grad_norm is not supported"]),
         ({"zero_optimization": {"stage": 1, "round_robin_gradients": True}}, ["round_robin_gradients"]),
     ],
 )

@@ -173,9 +173,10 @@ def test_invariant_head_logits_are_bounded_cosines_plus_the_unigram_bias() -> No
     h = layer_norm(torch.randn(5, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
     logits = model.mlm_head(h, model.encoder.embedding.token.weight)
     w = model.mlm_head.decoder.weight
-    expected = h @ (w / w.norm(dim=1, keepdim=True)).t() + model.mlm_head.bias
+    bias = model.mlm_head.bias_bits.view(torch.float32)
+    expected = h @ (w / w.norm(dim=1, keepdim=True)).t() + bias
     assert torch.allclose(logits, expected, rtol=1e-12)
-    assert (logits - model.mlm_head.bias).abs().max() <= 4.0 + 1e-9  # τ·sqrt(D)
+    assert (logits - bias).abs().max() <= 4.0 + 1e-9  # τ·sqrt(D)
 
 
 def test_loss_counts_weights_and_needs_nsp_labels() -> None:

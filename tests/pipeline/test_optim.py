@@ -16,7 +16,7 @@ from pipeline.optim.relative_clip import clip_coefficient, clip_threshold, equil
 from pipeline.optim.schedules import lr_at
 from pipeline.optim.statistics import NormStatistics
 
-SGD = {"rule": "sgd", "lr": 0.1, "weight_decay": 0.05, "clip_c": 2.0}
+SGD = {"rule": "sgd", "lr": 0.1, "weight_decay": 0.05, "clip_c": 2.0, "clip_set": "all"}
 LAMB = {"rule": "lamb", "lr": 0.01, "weight_decay": 0.02, "betas": (0.9, 0.999), "eps": 1e-6}
 
 
@@ -81,7 +81,7 @@ def test_sgd_is_algorithm_1_over_all_tensors_together_clipped_and_not() -> None:
         x = (1 - 0.1 * 0.05) * x - 0.1 * min(limit.item(), 1.0) * g
         take_step(optimizer, gradients, parameters)
         assert torch.allclose(torch.cat([p.detach().double().flatten() for p in parameters]), x, rtol=1e-5, atol=1e-6)
-        decided = optimizer.last_decision.groups[0]
+        decided = optimizer.last_decision
         assert decided.coefficient == pytest.approx(min(limit.item(), 1.0), rel=1e-6)
         clipped.append(decided.coefficient < 1)
     assert set(clipped) == {True, False}
@@ -106,7 +106,7 @@ def test_lamb_is_the_paper_s_with_one_ratio_a_tensor() -> None:
 def test_adamw_is_torch_s_with_clipping_over_all_groups() -> None:
     shapes = [(4, 5), (7,)]
     mine, theirs = ([nn.Parameter(t) for t in random_tensors(shapes, 0)] for _ in range(2))
-    settings = {"rule": "adamw", "lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, "max_grad_norm": 1.0}
+    settings = {"rule": "adamw", "lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, "max_grad_norm": 1.0, "clip_set": "all"}
     optimizer, _ = optimizer_over(
         [{"params": mine[:1], "weight_decay": 0.1, **settings}, {"params": mine[1:], "weight_decay": 0.0, **settings}]
     )

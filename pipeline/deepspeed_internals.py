@@ -1,0 +1,150 @@
+"""What is read out of DeepSpeed's optimiser wrappers, all of it: which part of each tensor a rank owns, where its reduced
+gradient lies before the step, and two repairs. Every name that is relied on is checked when the engine is built.
+
+    stage 0, fp32     no wrapper: the client optimiser holds the parameters themselves
+    stage 0, bf16     FP16_UnfusedOptimizer: one fp32 master a parameter
+    stage 1, 2        DeepSpeedZeroOptimizer: one flat fp32 partition a group; offloaded ones live on the CPU
+    stage 3           DeepSpeedZeroOptimizer_Stage3: one flat fp32 partition a sub-group, each parameter cut for itself
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.optim.optimizer import PretrainingOptimizer
+from pipeline.optim.partitions import Fragment, Partitions, replicated
+
+WORKING_VERSIONS = ("0.19.8",)
+NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
+    "FP16_UnfusedOptimizer": ("fp16_groups", "fp32_groups", "overflow", "step"),
+    "DeepSpeedZeroOptimizer": ("averaged_gradients", "cpu_offload", "_wait_for_offload_copies", "overflow", "step"),
+    "DeepSpeedZeroOptimizer_Stage3": (
+        "fp16_groups",
+        "fp32_partitioned_groups_flat",
+        "sub_group_to_group_id",
+        "grad_position",
+        "averaged_gradients",
+        "offload_optimizer",
+        "grad_partitions_flat_buffer",
+        "overflow",
+        "step",
+    ),
+}
+AllReduce = Callable[[Tensor], None]
+
+
+def missing_name(owner: str, name: str) -> RuntimeError:
+    """The error for a DeepSpeed that lacks a name."""
+    return RuntimeError(
+        f"this DeepSpeed's {owner} has no {name}: norms could not be taken over its partitions; "
+        f"install deepspeed {' or '.join(WORKING_VERSIONS)} (pinned in requirements.txt) or run `python -m pipeline certify`"
+    )
+
+
+def read_partitions(
+    wrapper: Any, names: Mapping[int, str], optimizer: PretrainingOptimizer, all_reduce: AllReduce, device: torch.device
+) -> Partitions:
+    """The fragments of this rank. `wrapper` is engine.optimizer, `names` the names of the trainable parameters by id, `device`
+    the one that collectives want. RuntimeError if this DeepSpeed does not keep what is needed."""
+    kind = type(wrapper).__name__
+    world_size = torch.distributed.get_world_size()
+    if wrapper is optimizer:
+        named = [(names[id(p)], p) for group in optimizer.all_groups for p in group["params"]]
+        return replicated(named, optimizer.all_groups, all_reduce, world_size)
+    if kind not in NAMES_RELIED_ON:
+        raise missing_name("engine", f"optimiser that is one of {', '.join(NAMES_RELIED_ON)} (it has {kind})")
+    for name in NAMES_RELIED_ON[kind]:
+        if not hasattr(wrapper, name):
+            raise missing_name(kind, name)
+    if kind == "FP16_UnfusedOptimizer":
+        return Partitions(_unfused_fragments(wrapper, names), all_reduce, world_size, device)
+    if kind == "DeepSpeedZeroOptimizer":
+        return Partitions(_zero_1_or_2_fragments(names, optimizer), all_reduce, 1, device)
+    return Partitions(_zero_3_fragments(wrapper, names), all_reduce, 1, device)
+
+
+def _unfused_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
+    return tuple(
+        Fragment(names[id(p)], group, 0, p.numel(), master, 0, partial(_flat_gradient, p))
+        for group, (params, masters) in enumerate(zip(wrapper.fp16_groups, wrapper.fp32_groups, strict=True))
+        for p, master in zip(params, masters, strict=True)
+    )
+
+
+def _flat_gradient(parameter: Tensor) -> Tensor | None:
+    return None if parameter.grad is None else parameter.grad.view(-1)
+
+
+def _zero_1_or_2_fragments(names: Mapping[int, str], optimizer: PretrainingOptimizer) -> tuple[Fragment, ...]:
+    fragments = []
+    for parameter in (p for group in optimizer.source_params for p in group):
+        if not hasattr(parameter, "_hp_mapping"):
+            raise missing_name(f"parameter {names[id(parameter)]}", "_hp_mapping")
+        mapping = parameter._hp_mapping
+        if mapping is None:  # none of it lives on this rank
+            continue
+        (flat,) = optimizer.all_groups[mapping.param_group_index]["params"]
+        own, held = mapping.lp_fragment_address, mapping.hp_fragment_address
+        gradient = partial(_mapped_gradient, mapping, parameter)
+        name = names[id(parameter)]
+        fragments.append(Fragment(name, mapping.param_group_index, own.start, held.numel, flat, held.start, gradient))
+    return tuple(fragments)
+
+
+def _mapped_gradient(mapping: Any, parameter: Any) -> Tensor:
+    gradient: Tensor = mapping.get_lp_grad_fragment(parameter._index_in_param_group)
+    return gradient.view(-1)
+
+
+def _zero_3_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
+    """Every rank's piece of a parameter has the same length; of the last pieces only a part, or nothing, is the parameter's.
+    The rest is never written by DeepSpeed (torch.empty), so it must not be counted."""
+    fragments = []
+    for sub_group, params in enumerate(wrapper.fp16_groups):
+        flat = wrapper.fp32_partitioned_groups_flat[sub_group]
+        for index, parameter in enumerate(params):
+            for name in ("ds_numel", "partition_numel", "ds_process_group"):
+                if not hasattr(parameter, name):
+                    raise missing_name(f"parameter {names[id(parameter)]}", name)
+            _, start, piece_numel = wrapper.grad_position[wrapper.get_param_id(parameter)]
+            offset = torch.distributed.get_rank(parameter.ds_process_group) * piece_numel
+            numel = min(max(parameter.ds_numel - offset, 0), piece_numel)
+            flat.detach()[start + numel : start + piece_numel].zero_()
+            if numel == 0:
+                continue
+            gradient = partial(_zero_3_gradient, wrapper, sub_group, index, start, numel)
+            group = wrapper.sub_group_to_group_id[sub_group]
+            fragments.append(Fragment(names[id(parameter)], group, offset, numel, flat, start, gradient))
+    return tuple(fragments)
+
+
+def _zero_3_gradient(wrapper: Any, sub_group: int, index: int, start: int, numel: int) -> Tensor:
+    if wrapper.offload_optimizer:
+        offloaded: Tensor = wrapper.fp32_partitioned_groups_flat[sub_group].grad
+        return offloaded[start : start + numel]
+    gradient: Tensor = wrapper.averaged_gradients[sub_group][index]
+    return gradient.view(-1)[:numel]
+
+
+def before_norms(wrapper: Any) -> None:
+    """Wait for gradients that are still on their way to the CPU; the wrapper itself would wait only within its step."""
+    if getattr(wrapper, "cpu_offload", False):
+        wrapper._wait_for_offload_copies()
+
+
+def after_step(wrapper: Any) -> None:
+    """Stage 3 keeps each gradient until the next one overwrites it: a parameter that the next loss does not use would get
+    this step's gradient again."""
+    if type(wrapper).__name__ == "DeepSpeedZeroOptimizer_Stage3":
+        wrapper.grad_partitions_flat_buffer.zero_()
+        if wrapper.offload_optimizer:
+            for flat in wrapper.fp32_partitioned_groups_flat:
+                flat.grad.zero_()
+
+
+def was_skipped(wrapper: Any) -> bool:
+    """Has the wrapper thrown the step away by its own judgement (its norms are fp32: they overflow where ours do not)?"""
+    return bool(getattr(wrapper, "overflow", False))

@@ -1,0 +1,9 @@
+"""Arithmetic that bf16 is too coarse for."""
+
+import torch
+from torch import Tensor
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in fp32 at least (float64 stays): for sums, logits and losses, of which bf16 would keep 8 bits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
