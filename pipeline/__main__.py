@@ -1,4 +1,4 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, report."""
+"""`python -m pipeline VERB`: pretrain, evaluate, report, certify."""
 
 import argparse
 import json
@@ -28,6 +28,16 @@ REPORT = """\
 Write RUN/report.html, one self-contained file: curves of losses, norms and clipping, throughput, the configuration and the
 versions. Works on a run in progress, too. --compare puts other runs of the same corpus beside it.
 """
+CERTIFY = """\
+Hold this machine's DeepSpeed against the recipe on paper. Small models are trained for 20 steps under each file of
+ds_configs/ and compared with a float64 reference in one process: parameters, norms, thresholds, clip decisions.
+
+  python -m pipeline certify                                      on this machine, with 1 and 2 ranks
+  python -m pipeline certify --matrix full                        1, 2 and 4 ranks, every combination
+  srun --ntasks 16 python -m pipeline certify --matrix full       the ranks of a launcher, across nodes
+
+Exit code 0 if everything passes, 1 if anything fails.
+"""
 
 
 def _parser() -> cli.Parser:
@@ -39,6 +49,7 @@ def _parser() -> cli.Parser:
         ("pretrain", PRETRAIN, _pretrain, _add_pretrain_arguments),
         ("evaluate", EVALUATE, _evaluate, _add_evaluate_arguments),
         ("report", REPORT, _report, _add_report_arguments),
+        ("certify", CERTIFY, _certify, _add_certify_arguments),
     ):
         verb = verbs.add_parser(
             name,
@@ -90,6 +101,18 @@ def _add_report_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="a run directory")
     verb.add_argument("--compare", nargs="+", default=[], type=Path, metavar="DIR", help="runs to overlay")
     verb.add_argument("--png", type=Path, metavar="FILE", help="also draw the loss and norm curves alone, as a picture")
+
+
+def _add_certify_arguments(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--matrix", choices=("quick", "full"), default="quick", help="default: quick, a minute on two cores")
+    verb.add_argument(
+        "--ds-config",
+        dest="ds_configs",
+        action="append",
+        metavar="NAME",
+        help="a file of ds_configs/ or the path of your own .json file; repeatable (default: all of ds_configs/)",
+    )
+    verb.add_argument("--json-file", type=Path, metavar="FILE", help="also write the figures of every run there")
 
 
 def _pretrain(args: argparse.Namespace) -> None:
@@ -154,6 +177,25 @@ def _report(args: argparse.Namespace) -> None:
     if args.png is not None:
         write_curve_png(args.run_dir, args.png, args.compare)
         print(args.png)
+
+
+def _certify(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from pipeline import certify
+    from pipeline.launch import is_launched, world_from
+
+    ds_configs = args.ds_configs or certify.shipped()
+    world = world_from(os.environ)
+    if is_launched(os.environ):
+        results = certify.certify_here(args.matrix, ds_configs, world)
+    else:
+        results = certify.certify_all(args.matrix, ds_configs)
+    if world.is_main:
+        if args.json_file is not None:
+            args.json_file.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
+        print(certify.table(results))
+    return int(any(result.problem for result in results))
 
 
 def show(figures: Mapping[str, Any], as_json: bool) -> None:

@@ -102,6 +102,14 @@ def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionar
     return engine
 
 
+def whole_parameters(built: Any) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """(parameter, its whole values on this rank) of everything that a built engine trains; under ZeRO 3 gathered one by one."""
+    for parameter in built.module.parameters():
+        partitioned = built.zero_optimization_stage() == 3
+        with deepspeed.zero.GatheredParameters([parameter]) if partitioned else contextlib.nullcontext():
+            yield parameter, parameter.detach().clone()
+
+
 def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
     """ZeRO's step() calls the client's once per group; the decision must come once, before the first of them."""
     wrapped_step: Callable[..., Any] = wrapper.step

@@ -26,6 +26,15 @@ class World:
         return self.rank == 0
 
 
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Has a launcher (torchrun, deepspeed, srun) started this process?"""
+    return "RANK" in environment or "WORLD_SIZE" in environment or _is_srun(environment)
+
+
+def _is_srun(environment: Mapping[str, str]) -> bool:
+    return "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment
+
+
 def world_from(environment: Mapping[str, str]) -> World:
     """The world that the launcher describes in `environment`.
 
@@ -42,7 +51,7 @@ def world_from(environment: Mapping[str, str]) -> World:
             )
         rank, size, local_rank, port = (_number(environment, n) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
         return World(rank, size, local_rank, environment["MASTER_ADDR"], port)
-    if "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment:
+    if _is_srun(environment):
         return _world_from_srun(environment)
     return World(0, 1, 0, "127.0.0.1", _free_port())
 

@@ -3,7 +3,7 @@
 Shapes: B batch, L sequence, P predictions a sequence, N = B·P, V vocabulary, D width.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ def log_unigram(counts_V: np.ndarray) -> Tensor:
     return torch.from_numpy(np.log(smoothed_V / smoothed_V.sum())).float()
 
 
-@dataclass(frozen=True)
-class PretrainingLoss:
+class PretrainingLoss(NamedTuple):
     """`loss` is what is differentiated; the sums (detached) are what is reported.
+
+    A tuple, because DeepSpeed looks for what will be differentiated in tuples and not in dataclasses: it would not notice
+    the start of the backward pass, and with offloading it lost the gradients of all micro batches but the first.
 
     `loss` = sum of weighted token losses / (B·P) + mean NSP loss. The divisor is the number of prediction slots, filled or
     not, so that every rank's micro batch weighs the same and the mean over ranks is the global batch's loss.

@@ -77,7 +77,9 @@ def decide(
     the number this update would have in LAMB's bias correction."""
     gradients = {f.name: g for f in partitions.fragments if (g := f.gradient()) is not None}
     directions = {
-        f.name: lamb.direction(f.master, lamb_state(f), gradients[f.name], count=lamb_count, **_lamb_settings(groups[f.group]))
+        f.name: lamb.direction(
+            f.master, lamb_state(f), wide(gradients[f.name]), count=lamb_count, **_lamb_settings(groups[f.group])
+        )
         for f in partitions.fragments
         if groups[f.group]["rule"] == "lamb" and f.name in gradients
     }

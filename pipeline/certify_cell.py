@@ -1,0 +1,310 @@
+"""One run of `certify`: the engine's side, the paper's side, and the differences between them."""
+
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline import engine
+from pipeline.config import BatchArithmetic, RunConfig, load_recipe
+from pipeline.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.launch import World
+from pipeline.model.initialise import draw
+from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.optim.optimizer import SCALE_INVARIANT, PretrainingOptimizer, parameter_groups
+from pipeline.optim.schedules import lr_at
+from pipeline.reference import Norms, Reference
+
+STEPS = 20
+SEQUENCES, LENGTH, PREDICTIONS, VOCABULARY = 16, 16, 3, 97
+PARAMETERS_WITHIN, NORMS_WITHIN = 1e-5, 1e-6  # relative
+BF16_COPY_WITHIN, BF16_GRADIENT_WITHIN = 2.0**-8, 0.2  # rounding of a weight; of a gradient through two layers, in norm
+
+# Bucket and group sizes in proportion to the model, so that they cut it as the real ones cut a real one.
+SCALED_DOWN = {
+    "reduce_bucket_size": 6000,
+    "allgather_bucket_size": 6000,
+    "sub_group_size": 3000,
+    "stage3_prefetch_bucket_size": 6000,
+    "stage3_param_persistence_threshold": 25,
+}
+# Odd sizes, so that every cut needs padding; scores well above 0, because gradients through nearly empty attention rows are
+# so ill-conditioned that fp32 alone is off by more than 1e-5.
+SMALL_MODEL = ("layers=2", "width=32", "heads=2", "ffn_width=41", f"max_seq_len={LENGTH}", "init=normal", "score_offset=1.5")
+COMMON = (
+    *(f"model.{setting}" for setting in SMALL_MODEL),
+    f"data.seq_len={LENGTH}",
+    f"train.steps={STEPS + 5}",
+)
+# What is trained: recipe settings that let some steps be clipped and others not.
+CASES: dict[str, tuple[str, ...]] = {
+    "paper": (
+        "model.encoder=sibert-a",
+        "model.head=paper",
+        "data.objective=mlm+nsp",
+        "optim.lr=0.3",
+        "optim.weight_decay=0.02",
+    ),
+    "invariant": ("optim.lr=0.05", "optim.weight_decay=0.1"),
+    "matrix": ("model.layers=1", "optim.lr=0.02", "optim.weight_decay=0.2", "optim.clip_over=matrix"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    ds_config: str
+    case: str
+    accumulation: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """Largest relative differences from the reference over tensors and steps. `gradient` only in bf16."""
+
+    ds_config: str
+    case: str
+    accumulation: int
+    world_size: int
+    parameters: float
+    norms: float
+    gradient: float | None
+    clipped_steps: int
+    problem: str | None  # None: certified
+
+
+class _Trained:
+    """The engine's side of a cell, on every rank."""
+
+    def __init__(self, cell: Cell, world: World, device: torch.device) -> None:
+        self.world, self.device, self.accumulation = world, device, cell.accumulation
+        self.config = _config(cell.case)
+        mechanics, self.bf16 = _scaled_down(load_ds_config(cell.ds_config))
+        model = _model(self.config)
+        self.start = {name: p.bfloat16() if self.bf16 else p.clone() for name, p in model.named_parameters()}
+        model.to(device)
+        self.names = {id(p): name for name, p in model.named_parameters()}
+        self.optimizer = PretrainingOptimizer(parameter_groups(model, self.config))
+        self.micro = SEQUENCES // (world.size * cell.accumulation)
+        batch = BatchArithmetic(world.size, self.micro, cell.accumulation, SEQUENCES)
+        self.engine = engine.build_engine(model, self.optimizer, deepspeed_dictionary(mechanics, batch), device)
+        self.held: dict[str, Tensor] = {}
+        if self.bf16:
+            _record_gradients(self.optimizer, self.held)
+
+    def step(self, step: int) -> None:
+        """One update from one global batch."""
+        rates = _rates(self.config, step)
+        for group in self.optimizer.all_groups:
+            group["lr"] = rates[group["rule"] == "lamb"]
+        for micro_step in range(self.accumulation):
+            first = (micro_step * self.world.size + self.world.rank) * self.micro
+            inputs = [t if t is None else t[first : first + self.micro].to(self.device) for t in _batch(self.config, step)]
+            self.engine.backward(self.engine(*inputs).loss)
+            self.engine.step()
+
+    def masters(self, like: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The whole fp32 masters, put together from all ranks' fragments."""
+        assert self.optimizer.partitions is not None
+        return _assemble({f.name: f.master for f in self.optimizer.partitions.fragments}, self.optimizer, like)
+
+
+def run_cell(cell: Cell, world: World, device: torch.device) -> Result:
+    """Train it, on every rank; the same result on all."""
+    trained = _Trained(cell, world, device)
+    watch = _Watch(trained.bf16)
+    if trained.bf16:
+        x = _beside_reference(trained, watch)
+    else:
+        expected, x = _on_paper(cell.case)
+        for step in range(STEPS):
+            trained.step(step)
+            watch.decision(trained.optimizer, expected[step])
+    watch.masters(trained.masters(x), x)
+    watch.weights(trained.engine, trained.names, x)
+    trained.engine.destroy()
+    return watch.result(cell, world)
+
+
+@cache
+def _on_paper(case: str) -> tuple[list[Norms], dict[str, Tensor]]:
+    """The float64 reference's norms at each step and its last parameters: gradients and updates are all its own."""
+    config = _config(case)
+    model = _model(config)
+    reference = Reference(dict(model.named_parameters()), _clip_sets(model, config))
+    norms = [_reference_step(reference, _float64_gradients(config, reference.x, s), config, s) for s in range(STEPS)]
+    return norms, reference.x
+
+
+def _beside_reference(trained: _Trained, watch: "_Watch") -> dict[str, Tensor]:
+    """bf16: train while the reference takes each step with the gradients that the ranks hold; its last parameters."""
+    config = trained.config
+    reference = Reference(trained.start, _clip_sets(_model(config), config))
+    for step in range(STEPS):
+        trained.step(step)
+        exact = _float64_gradients(config, reference.x, step)
+        applied = _assemble(trained.held, trained.optimizer, exact)
+        watch.gradient(applied, exact)
+        watch.decision(trained.optimizer, _reference_step(reference, applied, config, step))
+    return reference.x
+
+
+def _reference_step(reference: Reference, gradients: dict[str, Tensor], config: RunConfig, step: int) -> Norms:
+    lr, head_lr = _rates(config, step)
+    return reference.step(gradients, lr, config.optim, head_lr, config.head_optim)
+
+
+def _rates(config: RunConfig, step: int) -> tuple[float, float]:
+    lr, head_lr = (lr_at(step, o.lr, o.schedule, config.train.steps) for o in (config.optim, config.head_optim))
+    return lr, head_lr
+
+
+def _config(case: str) -> RunConfig:
+    return load_recipe("tiny", [*COMMON, *CASES[case]])
+
+
+def _clip_sets(model: PretrainingModel, config: RunConfig) -> dict[str, list[str]]:
+    """Which tensors share a norm, by definition and not by `parameter_groups`: the encoder's, and the invariant head's; or
+    each linear's weight with its bias, and all embeddings together, under the name of the first."""
+    names = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.head == "invariant"]
+    if config.optim.clip_over == "all":
+        return {SCALE_INVARIANT: names}
+    sets: dict[str, list[str]] = {}
+    for name in names:
+        sets.setdefault("embedding" if "embedding" in name else name.rpartition(".")[0], []).append(name)
+    return {members[0]: members for members in sets.values()}
+
+
+def _model(config: RunConfig) -> PretrainingModel:
+    counts = torch.arange(VOCABULARY).numpy()
+    model = build_model(config.model, VOCABULARY, config.data.objective == "mlm+nsp", counts)
+    draw(model, config.model, seed=0)
+    return model
+
+
+def _scaled_down(mechanics: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    zero = {key: SCALED_DOWN.get(key, value) for key, value in mechanics["zero_optimization"].items()}
+    return {**mechanics, "zero_optimization": zero}, bool(mechanics.get("bf16", {}).get("enabled"))
+
+
+def _batch(config: RunConfig, step: int) -> list[Tensor | None]:
+    """The global batch of a step: random tokens, some padding, some empty prediction slots."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    ids = torch.randint(5, VOCABULARY, (SEQUENCES, LENGTH), generator=generator)
+    mask = (torch.arange(LENGTH) < torch.randint(LENGTH // 2, LENGTH + 1, (SEQUENCES, 1), generator=generator)).float()
+    types = (torch.arange(LENGTH) >= LENGTH // 3).long().expand(SEQUENCES, -1)
+    positions = torch.randint(0, LENGTH // 2, (SEQUENCES, PREDICTIONS), generator=generator)
+    labels = torch.randint(5, VOCABULARY, (SEQUENCES, PREDICTIONS), generator=generator)
+    weights = (torch.rand(SEQUENCES, PREDICTIONS, generator=generator) < 0.9).float()
+    nsp = torch.randint(0, 2, (SEQUENCES,), generator=generator) if config.data.objective == "mlm+nsp" else None
+    return [ids, types, mask, positions, labels, weights, nsp]
+
+
+def _float64_gradients(config: RunConfig, x: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+    """Of the whole global batch at the parameters `x`, in one process."""
+    model = _model(config).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(x[name])
+    model(*_batch(config, step)).loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _record_gradients(optimizer: PretrainingOptimizer, held: dict[str, Tensor]) -> None:
+    """Keep, at each decision, what this rank holds of the reduced gradient."""
+    prepare = optimizer.prepare
+
+    def prepare_and_record() -> Any:
+        assert optimizer.partitions is not None
+        held.update({f.name: g.detach().clone() for f in optimizer.partitions.fragments if (g := f.gradient()) is not None})
+        return prepare()
+
+    optimizer.prepare = prepare_and_record  # type: ignore[method-assign]
+
+
+def _assemble(pieces: dict[str, Tensor], optimizer: PretrainingOptimizer, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The whole tensors from all ranks' fragments; ValueError unless they hold every element the right number of times."""
+    assert optimizer.partitions is not None
+    mine = [(f.name, f.offset, pieces[f.name].float().cpu()) for f in optimizer.partitions.fragments]
+    whole = {name: torch.zeros(t.numel(), dtype=torch.float64) for name, t in like.items()}
+    times = {name: torch.zeros(t.numel(), dtype=torch.int64) for name, t in like.items()}
+    for of_rank in engine.gather(mine):
+        for name, offset, piece in of_rank:
+            whole[name][offset : offset + piece.numel()] = piece.double()
+            times[name][offset : offset + piece.numel()] += 1
+    for name, count in times.items():
+        if not (count == optimizer.partitions.copies).all():
+            raise ValueError(f"the ranks' fragments of {name} hold its elements {count.min()} to {count.max()} times")
+    return {name: t.view_as(like[name]) for name, t in whole.items()}
+
+
+def _relative(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+class _Watch:
+    """Collects the differences of one cell."""
+
+    def __init__(self, bf16: bool) -> None:
+        self.bf16 = bf16
+        self.parameters = self.norms = self.copies = self.worst_gradient = 0.0
+        self.clipped = 0
+        self.kinds: set[bool] = set()
+        self.decisions: list[str] = []  # exactly, to be compared between ranks
+        self.problems: list[str] = []
+
+    def gradient(self, applied: dict[str, Tensor], exact: dict[str, Tensor]) -> None:
+        """In bf16: the reduced gradient, all tensors as one vector, beside the float64 one."""
+        ours, theirs = (torch.cat([g[name].flatten() for name in exact]) for g in (applied, exact))
+        self.worst_gradient = max(self.worst_gradient, _relative(ours, theirs))
+
+    def decision(self, optimizer: PretrainingOptimizer, expected: Norms) -> None:
+        """Norms, thresholds and coefficients of one step beside the reference's."""
+        decision = optimizer.last_decision
+        self.clipped += decision.clipped
+        self.decisions.append(repr([(n, *(float(v).hex() for v in s if v is not None)) for n, s in decision.sets.items()]))
+        for name, (x_norm, g_norm, threshold) in expected.items():
+            ours = decision.sets[name]
+            pairs = zip(ours, (x_norm, g_norm, threshold, min(threshold / g_norm, 1.0)), strict=True)
+            self.norms = max(self.norms, *(abs(a / b - 1) for a, b in pairs if a is not None))
+            self.kinds.add(ours.coefficient < 1)
+            if (ours.coefficient < 1) != (g_norm > threshold):
+                self.problems.append(f"step {len(self.decisions)}: another clip decision in {name}")
+
+    def masters(self, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+        """The fp32 masters after the last step."""
+        self.parameters = max(_relative(ours[name], theirs[name]) for name in theirs)
+
+    def weights(self, trained: Any, names: dict[int, str], theirs: dict[str, Tensor]) -> None:
+        """The weights that the forward pass uses, read from the module itself and not through fragments."""
+        for parameter, values in engine.whole_parameters(trained):
+            name = names[id(parameter)]
+            self.copies = max(self.copies, _relative(values.double().cpu(), theirs[name]))
+
+    def result(self, cell: Cell, world: World) -> Result:
+        """The verdict."""
+        problems = list(self.problems)
+        for what, value, limit in (
+            ("parameters", self.parameters, PARAMETERS_WITHIN),
+            ("weights", self.copies, BF16_COPY_WITHIN if self.bf16 else PARAMETERS_WITHIN),
+            ("norms", self.norms, NORMS_WITHIN),
+            ("bf16 gradient", self.worst_gradient, BF16_GRADIENT_WITHIN),
+        ):
+            if not value <= limit:
+                problems.append(f"{what} differ by {value:.1e}, allowed {limit:.0e}")
+        if self.kinds != {True, False}:
+            problems.append(f"{self.clipped} of {STEPS} steps clipped: clipping and not clipping must both occur")
+        if len({repr(d) for d in engine.gather(self.decisions)}) > 1:
+            problems.append("the ranks decided differently")
+        return Result(
+            **asdict(cell),
+            world_size=world.size,
+            parameters=self.parameters,
+            norms=self.norms,
+            gradient=self.worst_gradient if self.bf16 else None,
+            clipped_steps=self.clipped,
+            problem="; ".join(problems) or None,
+        )
