@@ -38,18 +38,21 @@ def shipped() -> list[str]:
 
 def certify_here(matrix: str, ds_configs: Sequence[str], world: World) -> list[Result]:
     """The matrix at the world size of this process' launcher."""
-    for name in ds_configs:
-        load_ds_config(name)
     device = engine.start_processes(world)
     return [run_cell(cell, world, device) for cell in cells(matrix, world.size, ds_configs)]
 
 
 def certify_all(matrix: str, ds_configs: Sequence[str]) -> list[Result]:
     """The matrix at several world sizes, each started under torchrun on this machine."""
+    for name in ds_configs:
+        load_ds_config(name)  # a wrong name is told before anything starts
     gpus = torch.cuda.device_count()
-    sizes = [size for size in ((1, 2) if matrix == "quick" else (1, 2, 4)) if not gpus or size <= gpus]
     results = []
-    for size in sizes:
+    for size in (1, 2) if matrix == "quick" else (1, 2, 4):
+        if gpus and size > gpus:
+            print(f"{size} ranks: not run, {gpus} GPUs here", file=sys.stderr)
+            continue
+        print(f"{size} ranks: {len(cells(matrix, size, ds_configs))} runs of {STEPS} steps", file=sys.stderr, flush=True)
         results += _certify_under_torchrun(matrix, ds_configs, size)
     return results
 

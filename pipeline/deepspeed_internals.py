@@ -20,7 +20,14 @@ from pipeline.optim.partitions import Fragment, Partitions, replicated
 WORKING_VERSIONS = ("0.19.8",)
 NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
     "FP16_UnfusedOptimizer": ("fp16_groups", "fp32_groups", "overflow", "step"),
-    "DeepSpeedZeroOptimizer": ("averaged_gradients", "cpu_offload", "_wait_for_offload_copies", "overflow", "step"),
+    "DeepSpeedZeroOptimizer": (
+        "averaged_gradients",
+        "cpu_offload",
+        "_wait_for_offload_copies",
+        "single_partition_of_fp32_groups",
+        "overflow",
+        "step",
+    ),
     "DeepSpeedZeroOptimizer_Stage3": (
         "fp16_groups",
         "fp32_partitioned_groups_flat",
@@ -33,6 +40,7 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
         "step",
     ),
 }
+WITH_OFFLOADING = ("accumulated_grads_in_cpu",)  # of DeepSpeedZeroOptimizer
 AllReduce = Callable[[Tensor], None]
 
 
@@ -54,16 +62,22 @@ def read_partitions(
     if wrapper is optimizer:
         named = [(names[id(p)], p) for group in optimizer.all_groups for p in group["params"]]
         return replicated(named, optimizer.all_groups, all_reduce, world_size)
-    if kind not in NAMES_RELIED_ON:
-        raise missing_name("engine", f"optimiser that is one of {', '.join(NAMES_RELIED_ON)} (it has {kind})")
-    for name in NAMES_RELIED_ON[kind]:
-        if not hasattr(wrapper, name):
-            raise missing_name(kind, name)
+    check_names(wrapper)
     if kind == "FP16_UnfusedOptimizer":
         return Partitions(_unfused_fragments(wrapper, names), all_reduce, world_size, device)
     if kind == "DeepSpeedZeroOptimizer":
         return Partitions(_zero_1_or_2_fragments(names, optimizer), all_reduce, 1, device)
     return Partitions(_zero_3_fragments(wrapper, names), all_reduce, 1, device)
+
+
+def check_names(wrapper: Any) -> None:
+    """RuntimeError, with the versions that work, if the wrapper lacks a name that is relied on here."""
+    kind = type(wrapper).__name__
+    if kind not in NAMES_RELIED_ON:
+        raise missing_name("engine", f"optimiser that is one of {', '.join(NAMES_RELIED_ON)} (it has {kind})")
+    for name in NAMES_RELIED_ON[kind] + (WITH_OFFLOADING if getattr(wrapper, "cpu_offload", False) else ()):
+        if not hasattr(wrapper, name):
+            raise missing_name(kind, name)
 
 
 def _unfused_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
@@ -136,13 +150,17 @@ def before_norms(wrapper: Any) -> None:
 
 
 def after_step(wrapper: Any) -> None:
-    """Stage 3 keeps each gradient until the next one overwrites it: a parameter that the next loss does not use would get
-    this step's gradient again."""
+    """Stage 3, and the others when they offload, keep each gradient until the next one overwrites it: a parameter that the
+    next loss does not use would get this step's gradient again."""
+    kept: list[Tensor] = []
     if type(wrapper).__name__ == "DeepSpeedZeroOptimizer_Stage3":
-        wrapper.grad_partitions_flat_buffer.zero_()
-        if wrapper.offload_optimizer:
-            for flat in wrapper.fp32_partitioned_groups_flat:
-                flat.grad.zero_()
+        kept.append(wrapper.grad_partitions_flat_buffer)
+        kept += [flat.grad for flat in wrapper.fp32_partitioned_groups_flat if wrapper.offload_optimizer]
+    elif getattr(wrapper, "cpu_offload", False):
+        kept += [flat.grad for flat in wrapper.single_partition_of_fp32_groups]
+        kept += wrapper.accumulated_grads_in_cpu.values()
+    for gradient in kept:
+        gradient.zero_()
 
 
 def was_skipped(wrapper: Any) -> bool:

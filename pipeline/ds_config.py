@@ -105,6 +105,11 @@ def _check_keys(path: Path, section: dict[str, Any], prefix: str, legal: dict[st
             raise ValueError(f"{path}: {prefix}{key} = {value!r}, expected {legal[key].__name__}")
 
 
+def precision(mechanics: dict[str, Any]) -> str:
+    """What the forward pass computes in: "bf16" or "fp32"."""
+    return "bf16" if mechanics.get("bf16", {}).get("enabled") else "fp32"
+
+
 def deepspeed_dictionary(mechanics: dict[str, Any], batch: BatchArithmetic) -> dict[str, Any]:
     """What deepspeed.initialize gets, complete: it is saved with the run."""
     return {

@@ -27,6 +27,7 @@ TRAIN_TAGS = {
     "param_norm": "norm/param",
     "equilibrium_norm": "norm/param_equilibrium",
     "grad_norm": "norm/gradient",
+    "param_grad_cosine": "invariance/param_grad_cosine",
     "clip_threshold": "clip/threshold",
     "clip_coefficient": "clip/coefficient",
     "clipped_fraction": "clip/fraction",

@@ -10,12 +10,13 @@ import torch
 from pipeline import checkpoint, engine
 from pipeline.config import BatchArithmetic, RunConfig, batch_arithmetic
 from pipeline.data import PretrainingData, rank_indices
-from pipeline.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.evaluate import evaluate, heldout_data
 from pipeline.json_file import write_object
 from pipeline.launch import World
 from pipeline.model import initialise
-from pipeline.model.pretraining import PretrainingModel, build_model, parameter_count
+from pipeline.model.invariance import probe_inputs, quick_check
+from pipeline.model.pretraining import PretrainingModel, build_model, on_device, parameter_count
 from pipeline.monitor import Monitor
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
 from pipeline.optim.schedules import lr_at
@@ -54,6 +55,10 @@ def _checked_start(
     return engine.together(lambda: open_corpus(data_dir, verify="sizes"))
 
 
+# |<x, g>|/(||x||·||g||) of a scale invariant model is rounding alone: above this it is not that any more.
+LARGEST_COSINE = {"fp32": 1e-5, "bf16": 1e-2}
+
+
 class Training:
     """The state of a run in memory, and its loop."""
 
@@ -70,11 +75,13 @@ class Training:
     ) -> None:
         self.config, self.recipe, self.corpus, self.run_dir = config, recipe, corpus, run_dir
         self.world, self.batch, self.device = world, batch, device
+        self.precision = precision(ds_dictionary)
         data = config.data
         self.data = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, config.train.seed)
         self.heldout = heldout_data(corpus, config)
         found = engine.together(lambda: checkpoint.newest(run_dir, complain=self._say))
         model = engine.together(lambda: self._initial_model() if found is None else self._stored_model(found))
+        engine.together(partial(self._check_invariance, model))
         self.parameters = parameter_count(model)  # ZeRO 3 leaves the model empty between its uses
         self.optimizer = PretrainingOptimizer(parameter_groups(model, config))
         self.engine = engine.build_engine(model, self.optimizer, ds_dictionary, device)
@@ -110,6 +117,17 @@ class Training:
             initialise.balance(model, backward, config.optim.lr, config.optim.weight_decay)
         return model
 
+    def _check_invariance(self, model: PretrainingModel) -> None:
+        """ValueError if what SGD is going to train is not scale invariant. The weights are every rank's alike: rank 0 looks."""
+        if not (self.world.is_main and model.scale_invariant_names()):
+            return
+        nsp, seq_len = self.config.data.objective == "mlm+nsp", min(16, self.config.data.seq_len)
+        inputs = probe_inputs(self.corpus.vocab_size, self.config.model.max_seq_len, nsp, 3, seq_len, self.config.train.seed)
+        problems = quick_check(model, tuple(t if t is None else t.to(on_device(model)) for t in inputs))
+        if problems:
+            more = f" (and {len(problems) - 1} more: `python -m pipeline invariance`)" if problems[1:] else ""
+            raise ValueError(f"the model is not scale invariant: {problems[0]}{more}")
+
     def _backward_first_batch(self, model: PretrainingModel) -> None:
         """Gradients of the first global batch, all of it on this rank, without an engine."""
         parts = self.batch.accumulation_steps * self.batch.world_size
@@ -133,14 +151,20 @@ class Training:
         while self.step < train.steps:
             self._train_step()
             last = self.step == train.steps
-            saves = self.step % train.checkpoint_every_steps == 0 or last
-            if self.step % train.log_every_steps == 0 or saves:  # a resumed run starts with an empty logging window
+            if self._is_logged(self.step):
                 self._log()
             if self.step % train.eval_every_steps == 0 or last:
                 self._evaluate(None if last else train.eval_sequences)
-            if saves:
+            if self._is_saved(self.step):
                 self._save()
         engine.together(self._finish)
+
+    def _is_saved(self, step: int) -> bool:
+        return step % self.config.train.checkpoint_every_steps == 0 or step == self.config.train.steps
+
+    def _is_logged(self, step: int) -> bool:
+        """Where it is saved, too: a resumed run starts with an empty logging window."""
+        return step % self.config.train.log_every_steps == 0 or self._is_saved(step)
 
     def _finish(self) -> None:
         if self.monitor:
@@ -152,6 +176,7 @@ class Training:
         """One update from one global batch, whatever number of micro batches and ranks it takes."""
         began_s = time.perf_counter()
         self._set_learning_rates()
+        self.optimizer.with_cosine = self._is_logged(self.step + 1)
         for micro_step in range(self.batch.accumulation_steps):
             arithmetic = (self.world.rank, self.world.size, self.batch.global_sequences, self.batch.micro_sequences)
             batch = self.data.batch(rank_indices(self.step, micro_step, *arithmetic)).to(self.device)
@@ -194,8 +219,19 @@ class Training:
             "world_size": self.world.size,
             "time_s": self.window_s,
         }
-        engine.together(lambda: self.monitor.train(record) if self.monitor else None)
+        engine.together(lambda: self._report(record))
         self._reset_window()
+
+    def _report(self, record: dict[str, Any]) -> None:
+        if self.monitor is None:
+            return
+        self.monitor.train(record)
+        cosine, largest = record["param_grad_cosine"], LARGEST_COSINE[self.precision]
+        if cosine is not None and abs(cosine) > largest:
+            self.monitor.message(
+                f"ALARM at step {self.step}: <x, g>/(‖x‖·‖g‖) = {cosine:.1e}, beyond the rounding of {self.precision} "
+                f"({largest:g}): the trained function is not scale invariant any more"
+            )
 
     def _norm_record(self) -> dict[str, Any]:
         """What the last step decided, in the metrics' names."""

@@ -9,6 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
+def worker_environment(**extra: str) -> dict[str, str]:
+    """For processes that tests start: one thread each (two cores here), and the packages of this repository."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
+
+
 def run_cli(
     *arguments: str | Path, ranks: int = 0, timeout_s: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -18,7 +23,7 @@ def run_cli(
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env=worker_environment(**environment),
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -1,0 +1,126 @@
+"""What one optimiser step costs beside torch's SGD, torch's fused AdamW, and the memory itself.
+
+    python -m benchmarks.optimizer_step [--sizes 1e6 1e7 1e8] [--rounds 15]
+
+Tensors have the shapes of SIBERT at three sizes; `tensors` is one tensor a parameter (ZeRO 0), `flat` one partition that
+holds them all (ZeRO 1 to 3). All are timed in turn within one run, and every figure is a ratio of medians, because
+machines are shared and noisy. The floor of a step is the bytes that it cannot avoid to move, at the bandwidth of a copy of
+the same size: 20 bytes a parameter (read x and g for the norms, read both again and write x for the update).
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import ModelConfig
+from pipeline.model.pretraining import build_model
+from pipeline.optim.optimizer import PretrainingOptimizer
+from pipeline.optim.partitions import Fragment, Partitions, replicated
+
+SHAPES = {  # about so many parameters: layers, width, vocabulary
+    1e6: (2, 128, 2048),
+    1e7: (6, 320, 8192),
+    1e8: (12, 768, 20000),
+}
+COPY_BYTES, STEP_BYTES = 8, 20
+
+
+def model_tensors(size: float) -> list[Tensor]:
+    """Random tensors of the shapes of a SIBERT of about this size."""
+    layers, width, vocabulary = SHAPES[size]
+    config = ModelConfig(encoder="sibert-d", head="invariant", layers=layers, width=width, heads=4, ffn_width=4 * width)
+    with torch.device("meta"):
+        shapes = [p.shape for p in build_model(config, vocabulary, False, np.ones(vocabulary)).parameters()]
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def ours(values: list[Tensor], gradients: list[Tensor], flat: bool) -> Callable[[], None]:
+    """One step of the product's optimiser: norms, decision, update."""
+    rule = {"name": "x", "rule": "sgd", "clip_set": "x", "lr": 1e-3, "weight_decay": 1e-3, "clip_c": 2.0}
+    names = [str(i) for i in range(len(values))]
+    if not flat:
+        params = [nn.Parameter(v.clone()) for v in values]
+        optimizer = PretrainingOptimizer([{**rule, "names": names, "params": params}])
+        partitions = replicated(list(zip(names, params, strict=True)), optimizer.all_groups)
+        for p, g in zip(params, gradients, strict=True):
+            p.grad = g.clone()
+    else:
+        whole = nn.Parameter(torch.cat([v.flatten() for v in values]))
+        whole.grad = torch.cat([g.flatten() for g in gradients])
+        optimizer = PretrainingOptimizer([{**rule, "names": names, "params": [whole]}])
+        fragments, start = [], 0
+        for name, g in zip(names, gradients, strict=True):  # ZeRO hands the gradients over tensor by tensor
+            fragments.append(Fragment(name, 0, 0, g.numel(), whole, start, g.flatten().clone().detach))
+            start += g.numel()
+        partitions = Partitions(tuple(fragments), None, 1, whole.device)
+    optimizer.attach(partitions)
+
+    def step() -> None:
+        optimizer.prepare()
+        optimizer.step()
+        optimizer.finish()
+
+    return step
+
+
+def theirs(
+    optimizer: type[torch.optim.Optimizer], values: list[Tensor], gradients: list[Tensor], **settings: object
+) -> Callable:
+    """One step of a torch optimiser."""
+    params = [nn.Parameter(v.clone()) for v in values]
+    for p, g in zip(params, gradients, strict=True):
+        p.grad = g.clone()
+    return optimizer(params, lr=1e-3, weight_decay=1e-3, **settings).step  # type: ignore[call-arg]
+
+
+def medians_s(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Each candidate's median time, all of them in turn in every round."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for turn in range(rounds + 2):
+        for name, run in candidates.items():
+            began_s = time.perf_counter()
+            run()
+            if turn >= 2:  # the first two warm caches and allocators
+                times[name].append(time.perf_counter() - began_s)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=float, nargs="+", choices=sorted(SHAPES), default=sorted(SHAPES), metavar="N")
+    parser.add_argument("--rounds", type=int, default=15, help="timed turns of each candidate")
+    args = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; times are divided by what stands in the heading\n")
+    print(f"{'parameters':>12}{'layout':>9}{'/ floor':>9}{'/ SGD':>8}{'/ fused SGD':>13}{'/ fused AdamW':>15}{'copy GB/s':>11}")
+    for size in args.sizes:
+        values = model_tensors(size)
+        gradients = [torch.randn_like(v) * 1e-3 for v in values]
+        total = sum(v.numel() for v in values)
+        source, target = torch.randn(total), torch.empty(total)
+        seconds = medians_s(
+            {
+                "copy": lambda source=source, target=target: target.copy_(source),
+                "tensors": ours(values, gradients, flat=False),
+                "flat": ours(values, gradients, flat=True),
+                "SGD": theirs(torch.optim.SGD, values, gradients),
+                "fused SGD": theirs(torch.optim.SGD, values, gradients, fused=True),
+                "fused AdamW": theirs(torch.optim.AdamW, values, gradients, fused=True),
+            },
+            max(args.rounds, int(args.rounds * min(10, 1e7 / total))),
+        )
+        floor_s = seconds["copy"] * STEP_BYTES / COPY_BYTES
+        for layout in ("tensors", "flat"):
+            ratios = [seconds[layout] / t for t in (floor_s, seconds["SGD"], seconds["fused SGD"], seconds["fused AdamW"])]
+            cells = "".join(f"{ratio:>{width}.2f}" for ratio, width in zip(ratios, (9, 8, 13, 15), strict=True))
+            print(f"{total:>12,}{layout:>9}{cells}{COPY_BYTES * total / seconds['copy'] / 1e9:>11.1f}")
+
+
+if __name__ == "__main__":
+    main()
