@@ -6,4 +6,4 @@ from torch import Tensor
 
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in fp32 at least (float64 stays): for sums, logits and losses, of which bf16 would keep 8 bits."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -24,7 +24,7 @@ from pipeline.precision import wide
 
 # fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. One sum over 1e8 elements is
 # off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than the memory.
-CHUNK_ELEMENTS = 2**18
+CHUNK_ELEMENTS = 2**19
 
 
 class ClipSet(NamedTuple):
@@ -155,15 +155,23 @@ def _global_sums(
 
 def _reduced(partitions: Partitions, products: list[tuple[int, Tensor, Tensor]], size: int) -> list[float]:
     sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
-    chunks = [
-        (slot, a, b)
-        for slot, whole_a, whole_b in products
-        for a, b in zip(whole_a.split(CHUNK_ELEMENTS), whole_b.split(CHUNK_ELEMENTS), strict=True)
-    ]
-    if chunks:
-        dots = torch.stack([torch.dot(wide(a), wide(b)) for _, a, b in chunks]).to(partitions.device, torch.float64)
-        sums.index_add_(0, torch.tensor([slot for slot, _, _ in chunks], device=partitions.device), dots)
+    slots, dots = [], []
+    for slot, a, b in products:
+        for part_a, part_b in _chunks(a, b):
+            wide_a = wide(part_a)
+            slots.append(slot)
+            dots.append(torch.dot(wide_a, wide_a if part_b is part_a else wide(part_b)))
+    if dots:
+        dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
+        sums.index_add_(0, torch.tensor(slots, device=partitions.device), dots_64)
     if partitions.all_reduce_sum is not None:
         partitions.all_reduce_sum(sums)
         sums /= partitions.copies
     return sums.tolist()  # the step's one host synchronisation
+
+
+def _chunks(a: Tensor, b: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+    if a.numel() <= CHUNK_ELEMENTS:
+        return ((a, b),)
+    parts = a.split(CHUNK_ELEMENTS)
+    return list(zip(parts, parts if b is a else b.split(CHUNK_ELEMENTS), strict=True))
