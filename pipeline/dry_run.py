@@ -7,34 +7,35 @@ import torch
 
 from pipeline.config import RunConfig, batch_arithmetic
 from pipeline.data import PretrainingData
-from pipeline.ds_config import load_ds_config
+from pipeline.ds_config import load_ds_config, precision
 from pipeline.evaluate import heldout_data
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import parameter_groups
 from pipeline.run_directory import check_run, run_file
 from preprocessing.shards import Corpus, open_corpus
 
-FP32_BYTES = 4
+FP32_BYTES, BF16_BYTES = 4, 2
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
 
 
 def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world_size: int) -> dict[str, Any]:
     """The figures of the run on `world_size` ranks; ValueError for anything that would stop it. Allocates no weights."""
     batch = batch_arithmetic(config.batch, world_size)
-    stage = load_ds_config(config.train.ds_config)["zero_optimization"]["stage"]
+    mechanics = load_ds_config(config.train.ds_config)
     corpus = open_corpus(data_dir)
     check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
     of_rule = _parameters_of_rule(config, corpus)
-    memory = _bytes_per_rank(of_rule, stage, world_size)
+    memory = bytes_per_rank(of_rule, mechanics, world_size)
     return {
         "recipe": recipe,
         "parameters": sum(of_rule.values()),
         **{f"parameters_{rule}": count for rule, count in of_rule.items()},
         "vocab_size": corpus.vocab_size,
         "world_size": world_size,
-        "zero_stage": stage,
+        "zero_stage": mechanics["zero_optimization"]["stage"],
+        "precision": precision(mechanics),
         "global_sequences": batch.global_sequences,
         "micro_sequences": batch.micro_sequences,
         "accumulation_steps": batch.accumulation_steps,
@@ -61,14 +62,16 @@ def _parameters_of_rule(config: RunConfig, corpus: Corpus) -> dict[str, int]:
     return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 
 
-def _bytes_per_rank(parameters_of_rule: dict[str, int], stage: int, world_size: int) -> dict[str, int]:
-    """Model states of one rank between steps in fp32 (activations come on top): under ZeRO 1 and 2 the weights stand
-    twice, whole and as this rank's partition, and gradients are whole under stage 0 and 1 while they are computed."""
-    total = sum(parameters_of_rule.values())
-    share = 1 if stage == 0 else world_size
-    moments = sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items())
-    return {
-        "weights": FP32_BYTES * (total if stage == 0 else total + total // share),
-        "gradient": FP32_BYTES * (total // share if stage == 2 else total),
-        "optimizer": FP32_BYTES * moments // share,
-    }
+def bytes_per_rank(parameters_of_rule: dict[str, int], mechanics: dict[str, Any], world_size: int) -> dict[str, int]:
+    """Model states of one rank between steps, activations not counted: the weights that the forward pass reads with their
+    fp32 masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`."""
+    total, zero = sum(parameters_of_rule.values()), mechanics["zero_optimization"]
+    stage, low = zero["stage"], BF16_BYTES if precision(mechanics) == "bf16" else FP32_BYTES
+    share = world_size if stage else 1
+    masters = 0 if stage == 0 and low == FP32_BYTES else FP32_BYTES * total // share
+    moments = FP32_BYTES * sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items()) // share
+    weights = low * total // (share if stage == 3 else 1)
+    gradient = low * total // (share if stage >= 2 else 1)
+    if "offload_optimizer" in zero:
+        return {"weights": weights, "gradient": gradient, "host": masters + FP32_BYTES * total // share + moments}
+    return {"weights": weights + masters, "gradient": gradient, "optimizer": moments}

@@ -1,0 +1,36 @@
+"""The dry run's bytes are those of DeepSpeed's buffers, bytes per parameter as they were counted in its source."""
+
+import pytest
+
+from pipeline.dry_run import bytes_per_rank
+from pipeline.ds_config import load_ds_config
+
+N, PARAMETERS = 4, 1000
+# weights and masters, gradient, host: bytes per parameter at N ranks, SGD
+EXPECTED = {
+    "zero0": (4, 4, None),
+    "zero1": (4 + 4 / N, 4, None),
+    "zero2": (4 + 4 / N, 4 / N, None),
+    "zero3": (8 / N, 4 / N, None),
+    "zero0-bf16": (2 + 4, 2, None),
+    "zero1-bf16": (2 + 4 / N, 2, None),
+    "zero2-bf16": (2 + 4 / N, 2 / N, None),
+    "zero3-bf16": (6 / N, 2 / N, None),
+    "zero2-offload-bf16": (2, 2 / N, 8 / N),
+    "zero3-offload": (4 / N, 4 / N, 8 / N),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_bytes_of_sgd(name: str) -> None:
+    memory = bytes_per_rank({"sgd": PARAMETERS}, load_ds_config(name), N)
+    weights, gradient, host = EXPECTED[name]
+    assert (memory["weights"], memory["gradient"]) == (weights * PARAMETERS, gradient * PARAMETERS)
+    assert memory.get("host") == (None if host is None else host * PARAMETERS)
+    assert memory.get("optimizer", 0) == 0
+
+
+@pytest.mark.parametrize(("name", "share"), [("zero0", 1), ("zero1", N), ("zero3-bf16", N)])
+def test_adam_adds_its_two_moments(name: str, share: int) -> None:
+    sgd, adam = (bytes_per_rank({rule: PARAMETERS}, load_ds_config(name), N) for rule in ("sgd", "adamw"))
+    assert sum(adam.values()) - sum(sgd.values()) == 8 * PARAMETERS // share
