@@ -69,7 +69,7 @@ def test_a_failure_is_a_line_of_the_table() -> None:
 
 def test_full_is_every_combination() -> None:
     full = cells("full", 2, ["zero1", "zero3"])
-    assert len(full) == len(set(full)) == 2 * 3 * 2
+    assert len(full) == len(set(full)) == 2 * 4 * 2
     assert {c.ds_config for c in cells("quick", 2, ["zero1", "zero3"])} == {"zero1", "zero3"}
 
 

@@ -62,7 +62,7 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path, corpus: Path)
     assert [row["step"] for row in evaluations] == [10, 20, 30, 40, 50]
 
 
-@pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2")])
+@pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2"), (2, "zero3"), (2, "zero3-offload")])
 def test_world_size_and_stage_do_not_change_the_losses(
     two_ranks: Path, corpus: Path, tmp_path: Path, ranks: int, stage: str
 ) -> None:
@@ -99,9 +99,16 @@ def test_json_prints_the_figures_alone(two_ranks: Path, corpus: Path) -> None:
     assert json.loads(done.stdout) == json.loads((two_ranks / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "tiny-bert"])
-def test_killed_and_started_again_it_ends_bit_for_bit_where_it_would_have(corpus: Path, tmp_path: Path, recipe: str) -> None:
-    options = [*SMALL, *set_options(optim__schedule__warmup_steps=3)] if recipe == "tiny-bert" else list(SMALL)
+@pytest.mark.parametrize(
+    ("recipe", "ds_config"),
+    [("tiny", "zero1"), ("tiny-bert", "zero1"), ("tiny", "zero3-bf16"), ("tiny-bert", "zero2-offload-bf16")],
+)
+def test_killed_and_started_again_it_ends_bit_for_bit_where_it_would_have(
+    corpus: Path, tmp_path: Path, recipe: str, ds_config: str
+) -> None:
+    options = [*SMALL, *set_options(train__ds_config=ds_config)]
+    if recipe == "tiny-bert":
+        options += set_options(optim__schedule__warmup_steps=3)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert pretrain(corpus, undisturbed, *options, recipe=recipe, ranks=2).returncode == 0
     kill_after_checkpoint(corpus, killed, options, recipe, step=10)
