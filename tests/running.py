@@ -31,6 +31,21 @@ def run_cli(
     )
 
 
+def run_worker(script: Path, *arguments: str | Path, ranks: int = 2, timeout_s: float = 300) -> None:
+    """A program of the tests on several ranks; AssertionError with what it said unless it ends well."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    done = subprocess.run(
+        [*launcher, *map(str, (script, *arguments))],
+        cwd=ROOT,
+        env=worker_environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def refused(result: subprocess.CompletedProcess[str], *words: str, torchrun: bool = False) -> None:
     """Assert the manners of a refusal: exit 2, one line on standard error, the words in it.
 

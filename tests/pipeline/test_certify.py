@@ -1,13 +1,11 @@
 """`certify` passes here, sees deliberate mistakes, and refuses what it cannot run."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mutations_worker import MUTATIONS
-from running import ROOT, refused, run_cli, worker_environment
+from running import ROOT, refused, run_cli, run_worker
 
 from pipeline import deepspeed_internals
 from pipeline.certify import cells, shipped, table
@@ -29,12 +27,7 @@ def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     out = tmp_path_factory.mktemp("mutations") / "problems.json"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    worker = [str(Path(__file__).parent / "mutations_worker.py"), str(out)]
-    done = subprocess.run(
-        [*launcher, *worker], cwd=ROOT, env=worker_environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_worker(Path(__file__).parent / "mutations_worker.py", out)
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 

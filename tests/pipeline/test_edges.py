@@ -1,15 +1,13 @@
 """What is defined at the edges of the rule is what every ZeRO stage does, on two ranks: each step of edges_worker.py."""
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from edges_worker import EDGES, SHAPES
-from running import ROOT, worker_environment
+from running import run_worker
 
 from pipeline.ds_config import DS_CONFIGS
 
@@ -20,12 +18,7 @@ SKIPPED = {"nan on one rank", "inf on one rank", "norm too large for fp32"}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("edges") / "results.pt"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    worker = [str(Path(__file__).parent / "edges_worker.py"), str(out), *NAMES]
-    done = subprocess.run(
-        [*launcher, *worker], cwd=ROOT, env=worker_environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_worker(Path(__file__).parent / "edges_worker.py", out, *NAMES)
     return torch.load(out)  # type: ignore[no-any-return]
 
 
