@@ -120,7 +120,9 @@ def _add_invariance_arguments(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_certify_arguments(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--matrix", choices=("quick", "full"), default="quick", help="default: quick, a minute on two cores")
+    verb.add_argument(
+        "--matrix", choices=("quick", "full"), default="quick", help="default: quick, about a minute on two cores"
+    )
     verb.add_argument(
         "--ds-config",
         dest="ds_configs",
@@ -212,6 +214,8 @@ def _certify(args: argparse.Namespace) -> int:
     from pipeline import certify
     from pipeline.launch import is_launched, world_from
 
+    if args.json_file is not None and not args.json_file.parent.is_dir():
+        raise ValueError(f"--json-file {args.json_file}: no directory {args.json_file.parent}; make it first")
     ds_configs = args.ds_configs or certify.shipped()
     world = world_from(os.environ)
     if is_launched(os.environ):
@@ -219,9 +223,9 @@ def _certify(args: argparse.Namespace) -> int:
     else:
         results = certify.certify_all(args.matrix, ds_configs)
     if world.is_main:
+        print(certify.table(results))
         if args.json_file is not None:
             args.json_file.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
-        print(certify.table(results))
     return int(any(result.problem for result in results))
 
 

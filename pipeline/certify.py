@@ -76,7 +76,10 @@ def _first_error(text: str) -> str:
 
 def table(results: Sequence[Result]) -> str:
     """One line for each mechanics and world size: its largest differences over cases and accumulation."""
-    lines = [f"{'ds_config':<20}{'ranks':>6}{'runs':>6}{'parameters':>12}{'norms':>9}{'bf16 gradient':>15}{'clipped':>9}  "]
+    width = max(len(name) for name in ("ds_config", *(r.ds_config for r in results))) + 2
+    lines = [
+        f"{'ds_config':<{width}}{'ranks':>6}{'runs':>6}{'parameters':>12}{'norms':>9}{'bf16 gradient':>15}{'clipped':>9}  "
+    ]
 
     def key(r: Result) -> tuple[str, int]:
         return r.ds_config, r.world_size
@@ -88,7 +91,7 @@ def table(results: Sequence[Result]) -> str:
         clipped = sum(r.clipped_steps for r in rows) / (STEPS * len(rows))
         verdict = "FAIL" if any(r.problem for r in rows) else "PASS"
         worst = f"{max(r.parameters for r in rows):>12.1e}{max(r.norms for r in rows):>9.1e}"
-        lines.append(f"{ds_config:<20}{world_size:>6}{len(rows):>6}{worst}{gradient:>15}{clipped:>9.0%}  {verdict}")
+        lines.append(f"{ds_config:<{width}}{world_size:>6}{len(rows):>6}{worst}{gradient:>15}{clipped:>9.0%}  {verdict}")
     for r in results:
         if r.problem:
             lines.append(f"FAIL {r.ds_config}, {r.world_size} ranks, {r.case}, accumulation {r.accumulation}: {r.problem}")

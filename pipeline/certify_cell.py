@@ -48,7 +48,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "matrix": ("optim.lr=0.03", "optim.weight_decay=0.1", "optim.clip_over=matrix"),
     "adamw": (
         *("model.encoder=bert", "model.head=tied", "model.score_offset=0", "optim.rule=adamw"),
-        *("optim.lr=0.001", "optim.weight_decay=0.1", "optim.max_grad_norm=0.9"),
+        *("optim.lr=0.001", "optim.weight_decay=0.1", "optim.max_grad_norm=1.3"),
     ),
 }
 
@@ -318,7 +318,8 @@ class _Watch:
         ):
             if not value <= limit:
                 problems.append(f"{what} differ by {value:.1e}, allowed {limit:.0e}")
-        if self.kinds != {True, False} and cell.case != "adamw":
+        larger = _sequences(cell, world) > FEWEST_SEQUENCES  # where the baseline's gradient is too small for its fixed limit
+        if self.kinds != {True, False} and not (larger and cell.case == "adamw"):
             problems.append(f"{self.clipped} of {STEPS} steps clipped: clipping and not clipping must both occur")
         if len({repr(d) for d in engine.gather(self.decisions)}) > 1:
             problems.append("the ranks decided differently")

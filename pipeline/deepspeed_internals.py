@@ -1,5 +1,5 @@
 """What is read out of DeepSpeed's optimiser wrappers, all of it: which part of each tensor a rank owns, where its reduced
-gradient lies before the step, and two repairs. Every name that is relied on is checked when the engine is built.
+gradient lies before the step, and what has to be mended. Every name that is relied on is checked when the engine is built.
 
     stage 0, fp32     no wrapper: the client optimiser holds the parameters themselves
     stage 0, bf16     FP16_UnfusedOptimizer: one fp32 master a parameter
@@ -33,6 +33,7 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
         "fp32_partitioned_groups_flat",
         "sub_group_to_group_id",
         "grad_position",
+        "get_param_id",
         "averaged_gradients",
         "offload_optimizer",
         "grad_partitions_flat_buffer",
@@ -41,22 +42,31 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
     ),
 }
 WITH_OFFLOADING = ("accumulated_grads_in_cpu",)  # of DeepSpeedZeroOptimizer
+OF_PARAMETERS_1_2 = ("_hp_mapping", "_index_in_param_group")
+OF_MAPPINGS = ("param_group_index", "lp_fragment_address", "hp_fragment_address", "get_lp_grad_fragment")
+OF_PARAMETERS_3 = ("ds_numel", "ds_process_group")
 AllReduce = Callable[[Tensor], None]
 
 
-def missing_name(owner: str, name: str) -> RuntimeError:
+def missing_name(owner: str, name: str) -> ValueError:
     """The error for a DeepSpeed that lacks a name."""
-    return RuntimeError(
+    return ValueError(
         f"this DeepSpeed's {owner} has no {name}: norms could not be taken over its partitions; "
-        f"install deepspeed {' or '.join(WORKING_VERSIONS)} (pinned in requirements.txt) or run `python -m pipeline certify`"
+        f"install deepspeed {' or '.join(WORKING_VERSIONS)} (pinned in requirements.txt)"
     )
+
+
+def _require(thing: Any, owner: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not hasattr(thing, name):
+            raise missing_name(owner, name)
 
 
 def read_partitions(
     wrapper: Any, names: Mapping[int, str], optimizer: PretrainingOptimizer, all_reduce: AllReduce, device: torch.device
 ) -> Partitions:
     """The fragments of this rank. `wrapper` is engine.optimizer, `names` the names of the trainable parameters by id, `device`
-    the one that collectives want. RuntimeError if this DeepSpeed does not keep what is needed."""
+    the one that collectives want. ValueError if this DeepSpeed does not keep what is needed."""
     kind = type(wrapper).__name__
     world_size = torch.distributed.get_world_size()
     if wrapper is optimizer:
@@ -71,13 +81,13 @@ def read_partitions(
 
 
 def check_names(wrapper: Any) -> None:
-    """RuntimeError, with the versions that work, if the wrapper lacks a name that is relied on here."""
+    """ValueError, with the versions that work, if the wrapper lacks a name that is relied on here."""
     kind = type(wrapper).__name__
     if kind not in NAMES_RELIED_ON:
         raise missing_name("engine", f"optimiser that is one of {', '.join(NAMES_RELIED_ON)} (it has {kind})")
-    for name in NAMES_RELIED_ON[kind] + (WITH_OFFLOADING if getattr(wrapper, "cpu_offload", False) else ()):
-        if not hasattr(wrapper, name):
-            raise missing_name(kind, name)
+    _require(wrapper, kind, NAMES_RELIED_ON[kind])
+    if getattr(wrapper, "cpu_offload", False):
+        _require(wrapper, kind, WITH_OFFLOADING)
 
 
 def _unfused_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
@@ -95,11 +105,13 @@ def _flat_gradient(parameter: Tensor) -> Tensor | None:
 def _zero_1_or_2_fragments(names: Mapping[int, str], optimizer: PretrainingOptimizer) -> tuple[Fragment, ...]:
     fragments = []
     for parameter in (p for group in optimizer.source_params for p in group):
-        if not hasattr(parameter, "_hp_mapping"):
-            raise missing_name(f"parameter {names[id(parameter)]}", "_hp_mapping")
+        owner = f"parameter {names[id(parameter)]}"
+        _require(parameter, owner, OF_PARAMETERS_1_2[:1])
         mapping = parameter._hp_mapping
         if mapping is None:  # none of it lives on this rank
             continue
+        _require(parameter, owner, OF_PARAMETERS_1_2)
+        _require(mapping, f"mapping of {owner}", OF_MAPPINGS)
         (flat,) = optimizer.all_groups[mapping.param_group_index]["params"]
         own, held = mapping.lp_fragment_address, mapping.hp_fragment_address
         gradient = partial(_mapped_gradient, mapping, parameter)
@@ -120,13 +132,10 @@ def _zero_3_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment,
     for sub_group, params in enumerate(wrapper.fp16_groups):
         flat = wrapper.fp32_partitioned_groups_flat[sub_group]
         for index, parameter in enumerate(params):
-            for name in ("ds_numel", "partition_numel", "ds_process_group"):
-                if not hasattr(parameter, name):
-                    raise missing_name(f"parameter {names[id(parameter)]}", name)
+            _require(parameter, f"parameter {names[id(parameter)]}", OF_PARAMETERS_3)
             _, start, piece_numel = wrapper.grad_position[wrapper.get_param_id(parameter)]
             offset = torch.distributed.get_rank(parameter.ds_process_group) * piece_numel
             numel = min(max(parameter.ds_numel - offset, 0), piece_numel)
-            flat.detach()[start + numel : start + piece_numel].zero_()
             if numel == 0:
                 continue
             gradient = partial(_zero_3_gradient, wrapper, sub_group, index, start, numel)

@@ -27,7 +27,7 @@ def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
     of_rule = _parameters_of_rule(config, corpus)
-    memory = bytes_per_rank(of_rule, mechanics, world_size)
+    memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {
         "recipe": recipe,
         "parameters": sum(of_rule.values()),
@@ -62,9 +62,12 @@ def _parameters_of_rule(config: RunConfig, corpus: Corpus) -> dict[str, int]:
     return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 
 
-def bytes_per_rank(parameters_of_rule: dict[str, int], mechanics: dict[str, Any], world_size: int) -> dict[str, int]:
+def bytes_per_rank(
+    parameters_of_rule: dict[str, int], mechanics: dict[str, Any], world_size: int, accumulates: bool = False
+) -> dict[str, int]:
     """Model states of one rank between steps, activations not counted: the weights that the forward pass reads with their
-    fp32 masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`."""
+    fp32 masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`, under
+    stage 3 the gradient too, under stages 1 and 2 a second one while micro batches are accumulated."""
     total, zero = sum(parameters_of_rule.values()), mechanics["zero_optimization"]
     stage, low = zero["stage"], BF16_BYTES if precision(mechanics) == "bf16" else FP32_BYTES
     share = world_size if stage else 1
@@ -73,5 +76,8 @@ def bytes_per_rank(parameters_of_rule: dict[str, int], mechanics: dict[str, Any]
     weights = low * total // (share if stage == 3 else 1)
     gradient = low * total // (share if stage >= 2 else 1)
     if "offload_optimizer" in zero:
-        return {"weights": weights, "gradient": gradient, "host": masters + FP32_BYTES * total // share + moments}
+        host = masters + FP32_BYTES * total // share + moments
+        if stage == 3:
+            return {"weights": weights, "gradient": 0, "host": host + gradient}
+        return {"weights": weights, "gradient": gradient, "host": host + (low * total // share if accumulates else 0)}
     return {"weights": weights + masters, "gradient": gradient, "optimizer": moments}

@@ -72,6 +72,8 @@ def load_ds_config(name: str) -> dict[str, Any]:
         raise ValueError(f'{path}: bf16 = {bf16!r}, expected {{"enabled": true}} or {{"enabled": false}} and nothing else')
     if values.get("communication_data_type", "fp32") not in ("fp32", "bf16"):
         raise ValueError(f"{path}: communication_data_type = {values['communication_data_type']!r}, expected 'fp32' or 'bf16'")
+    if bf16["enabled"] and "communication_data_type" not in values:
+        raise ValueError(f"{path}: bf16 without communication_data_type: write 'bf16' (as ds_configs do) or 'fp32'")
     _check_zero(path, values["zero_optimization"])
     return values
 
@@ -83,6 +85,12 @@ def _check_zero(path: Path, zero: dict[str, Any]) -> None:
             f"{path}: zero_optimization.stage = {stage!r}, expected one of {', '.join(map(str, sorted(KEYS_OF_STAGE)))}"
         )
     _check_keys(path, zero, "zero_optimization.", KEYS_OF_STAGE[stage])
+    missing = [key for key in KEYS_OF_STAGE[stage] if key not in zero and key != "offload_optimizer"]
+    if missing:
+        raise ValueError(
+            f"{path}: zero_optimization has no {', '.join(missing)}: DeepSpeed's defaults (overlapping, say) are not "
+            f"certified; write each, as ds_configs/zero{stage}.json does"
+        )
     for key in ("round_robin_gradients", "overlap_comm"):
         if zero.get(key):
             raise ValueError(f"{path}: zero_optimization.{key} = true is not certified with global norms: set it to false")

@@ -90,7 +90,7 @@ def together(work: Callable[[], Result]) -> Result:
 def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any], device: torch.device) -> Any:
     """A DeepSpeed engine whose step() first decides over all partitions and all ranks, then updates each.
 
-    The model's parameters are broadcast from rank 0 by DeepSpeed. RuntimeError with the versions that work if this
+    The model's parameters are broadcast from rank 0 by DeepSpeed. ValueError with the versions that work if this
     DeepSpeed does not keep what the decision needs.
     """
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}

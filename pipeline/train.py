@@ -85,7 +85,7 @@ class Training:
         self.parameters = parameter_count(model)  # ZeRO 3 leaves the model empty between its uses
         self.optimizer = PretrainingOptimizer(parameter_groups(model, config))
         self.engine = engine.build_engine(model, self.optimizer, ds_dictionary, device)
-        self.statistics, self.step, self.attempt = NormStatistics(), 0, 1
+        self.statistics, self.step, self.attempt, self.alarmed = NormStatistics(), 0, 1, False
         if found is not None:
             self._restore(found)
         self.monitor = engine.together(self._open_monitor)
@@ -227,7 +227,8 @@ class Training:
             return
         self.monitor.train(record)
         cosine, largest = record["param_grad_cosine"], LARGEST_COSINE[self.precision]
-        if cosine is not None and abs(cosine) > largest:
+        if cosine is not None and abs(cosine) > largest and not self.alarmed:
+            self.alarmed = True  # once in an attempt: the metrics hold the rest
             self.monitor.message(
                 f"ALARM at step {self.step}: <x, g>/(‖x‖·‖g‖) = {cosine:.1e}, beyond the rounding of {self.precision} "
                 f"({largest:g}): the trained function is not scale invariant any more"

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -140,12 +141,12 @@ def _global_sums(
     keys: list[tuple[str, Any]] = [(kind, index) for index in range(len(groups)) for kind in kinds]
     keys += [(kind, n) for group in groups if group["rule"] == "lamb" for n in group["names"] for kind in ("ww", "rr")]
     slot = {key: i for i, key in enumerate(keys)}
-    products = [(slot["xx", group], span, span) for group, span in partitions.master_spans]
+    products = [(slot["xx", g], span, span) for g, span in partitions.master_spans if groups[g]["rule"] != "lamb"]
     for f in partitions.fragments:
         if f.name in gradients:
             g = gradients[f.name]
             products.append((slot["gg", f.group], g, g))
-            if with_cosine:
+            if with_cosine and groups[f.group]["rule"] != "lamb":
                 products.append((slot["xg", f.group], f.master, g))
         if f.name in directions:
             r = directions[f.name]
@@ -163,11 +164,18 @@ def _reduced(partitions: Partitions, products: list[tuple[int, Tensor, Tensor]],
             dots.append(torch.dot(wide_a, wide_a if part_b is part_a else wide(part_b)))
     if dots:
         dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
-        sums.index_add_(0, torch.tensor(slots, device=partitions.device), dots_64)
+        # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
+        sums += _adding_up(tuple(slots), size, partitions.device) @ dots_64
     if partitions.all_reduce_sum is not None:
         partitions.all_reduce_sum(sums)
         sums /= partitions.copies
     return sums.tolist()  # the step's one host synchronisation
+
+
+@cache
+def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tensor:
+    """The 0/1 matrix [size, len(slots)] that adds each number into its slot; it is the same at every step."""
+    return torch.nn.functional.one_hot(torch.tensor(slots), size).t().to(device, torch.float64)
 
 
 def _chunks(a: Tensor, b: Tensor) -> Sequence[tuple[Tensor, Tensor]]:

@@ -1,6 +1,8 @@
-"""Run by test_edges.py under torchrun: one engine a ds_config, one step for each edge, with gradients made to order.
+"""Run by test_edges.py under torchrun: one engine a ds_config and accumulation, one step for each edge, with gradients
+made to order.
 
-The loss is linear in the parameters, so that a step's gradient is exactly what is put into it: the mean over the ranks.
+The loss is linear in the parameters, so that a step's gradient is exactly what is put into it: the mean over
+ranks and micro batches.
 """
 
 import math
@@ -37,17 +39,24 @@ class Linear(nn.Module):
         return sum(((getattr(self, n) * t).sum() for n, t in targets.items()), (self.frozen * 0).sum())  # type: ignore[return-value]
 
 
-def targets(step: int, rank: int, size: float = 1.0) -> dict[str, Tensor]:
-    """Multiples of 1/8, whose mean over two ranks is exact in bf16, too."""
-    generator = torch.Generator().manual_seed(100 * step + rank)
+Targets = dict[str, Tensor]
+
+
+def targets(seed: int, size: float = 1.0) -> Targets:
+    """Multiples of 1/8, whose mean over four micro batches is exact in bf16, too."""
+    generator = torch.Generator().manual_seed(seed)
     return {n: size * torch.randint(-8, 9, SHAPES[n], generator=generator) / 8 for n in ("a", "b")}
 
 
-def spoiled(value: float) -> Callable[[int, int], dict[str, Tensor]]:
+def sized(size: float) -> Callable[[int, int, bool], Targets]:
+    return lambda seed, rank, last: targets(seed, size)
+
+
+def spoiled(value: float) -> Callable[[int, int, bool], Targets]:
     """One bad element on the last rank alone."""
 
-    def make(step: int, rank: int) -> dict[str, Tensor]:
-        result = targets(step, rank)
+    def make(seed: int, rank: int, last: bool) -> Targets:
+        result = targets(seed)
         if rank == world.size - 1:
             result["b"][-1] = value
         return result
@@ -55,26 +64,49 @@ def spoiled(value: float) -> Callable[[int, int], dict[str, Tensor]]:
     return make
 
 
-# edge -> (the ranks' gradients, changed settings)
-EDGES: dict[str, tuple[Callable[[int, int], dict[str, Tensor]], dict[str, float]]] = {
-    "ordinary": (targets, {}),
-    "clipped": (lambda s, r: targets(s, r, 64.0), {}),
-    "zero gradient": (lambda s, r: targets(s, r, 0.0), {}),
+def without_b(seed: int, rank: int, last: bool) -> Targets:
+    return {"a": targets(seed)["a"]}
+
+
+def b_at_last(seed: int, rank: int, last: bool) -> Targets:
+    """In the last micro batch alone."""
+    return targets(seed) if last else without_b(seed, rank, last)
+
+
+# edge -> (what (seed, rank, is it the last micro batch?) contributes to the gradient, changed settings)
+EDGES: dict[str, tuple[Callable[[int, int, bool], Targets], dict[str, float]]] = {
+    "ordinary": (sized(1.0), {}),
+    "clipped": (sized(64.0), {}),
+    "zero gradient": (sized(0.0), {}),
     "nan on one rank": (spoiled(math.nan), {}),
     "inf on one rank": (spoiled(math.inf), {}),
-    "after a skip": (targets, {}),
-    "b unused": (lambda s, r: {"a": targets(s, r)["a"]}, {}),
-    "b used again": (targets, {}),
-    "norm too large for fp32": (lambda s, r: targets(s, r, 2.0**100), {}),
-    "lr changed": (lambda s, r: targets(s, r, 64.0), {"lr": 0.5}),
-    "lr zero": (targets, {"lr": 0.0}),
-    "no clipping": (lambda s, r: targets(s, r, 64.0), {"clip_c": math.inf}),
-    "no decay": (targets, {"clip_c": math.inf, "weight_decay": 0.0}),
-    "x zero": (targets, {}),
+    "after a skip": (sized(1.0), {}),
+    "b unused": (without_b, {}),
+    "b used again": (b_at_last, {}),
+    "square too large for fp32": (sized(2.0**100), {}),
+    "lr changed": (sized(64.0), {"lr": 0.5}),
+    "lr zero": (sized(1.0), {"lr": 0.0}),
+    "no clipping": (sized(64.0), {"clip_c": math.inf}),
+    "no decay": (sized(1.0), {"clip_c": math.inf, "weight_decay": 0.0}),
+    "x zero": (sized(1.0), {}),
 }
 
 
-def run(ds_config: str) -> dict[str, Any]:
+def contributions(edge: str, step: int, accumulation: int) -> list[list[Targets]]:
+    """[micro batch][rank]"""
+    make = EDGES[edge][0]
+    return [
+        [make(100 * step + 10 * rank + micro, rank, micro == accumulation - 1) for rank in range(world.size)]
+        for micro in range(accumulation)
+    ]
+
+
+def mean(parts: list[Targets]) -> Targets:
+    names = {n for part in parts for n in part}
+    return {n: sum(part[n].double() for part in parts if n in part) / len(parts) for n in names}  # type: ignore[misc]
+
+
+def run(ds_config: str, accumulation: int) -> dict[str, Any]:
     """Every edge in turn: the whole masters before and after it, and what was decided."""
     model = Linear().to(device)
     groups = [
@@ -83,7 +115,9 @@ def run(ds_config: str) -> dict[str, Any]:
     ]
     optimizer = PretrainingOptimizer(groups)
     start = {n: getattr(model, n).detach().clone() for n in ("a", "b")}
-    dictionary = deepspeed_dictionary(load_ds_config(ds_config), BatchArithmetic(world.size, 1, 1, world.size))
+    dictionary = deepspeed_dictionary(
+        load_ds_config(ds_config), BatchArithmetic(world.size, 1, accumulation, world.size * accumulation)
+    )
     built = engine.build_engine(model, optimizer, dictionary, device)
     assert optimizer.partitions is not None
     fragments = optimizer.partitions.fragments
@@ -98,22 +132,23 @@ def run(ds_config: str) -> dict[str, Any]:
                 outside[f.start : f.start + f.numel] = False
         flat.detach().view(-1)[outside] = math.nan
     result: dict[str, Any] = {"start": start, "built": masters(), "edges": {}}
-    for step, (edge, (gradients, changed)) in enumerate(EDGES.items()):
+    for step, (edge, (_, changed)) in enumerate(EDGES.items()):
         for group in optimizer.all_groups:
             group.update({**SETTINGS, **changed})
         if edge == "x zero":
             for f in fragments:
                 f.master.zero_()
-        before, skipped = masters(), built.skipped_steps
-        mine = {n: t.to(device, built.module.frozen.dtype) for n, t in gradients(step, world.rank).items()}
-        built.backward(built(**mine))
-        built.step()
+        before = masters()
+        parts = contributions(edge, step, accumulation)
+        for micro in parts:
+            mine = {n: t.to(device, built.module.frozen.dtype) for n, t in micro[world.rank].items()}
+            built.backward(built(**mine))
+            built.step()
         decision = optimizer.last_decision
-        per_rank = [gradients(step, rank) for rank in range(world.size)]
         result["edges"][edge] = {
             "before": before,
             "after": masters(),
-            "gradient": {n: sum(g[n].double() for g in per_rank) / world.size for n in per_rank[0]},
+            "gradient": mean([part for micro in parts for part in micro]),
             "settings": {**SETTINGS, **changed},
             "finite": engine.gather(decision.finite),
             "coefficient": engine.gather(decision.coefficient),
@@ -121,7 +156,6 @@ def run(ds_config: str) -> dict[str, Any]:
             "g_norm": decision.g_norm,
             "threshold": decision.threshold,
             "updates": optimizer.updates,
-            "engine_skipped": built.skipped_steps - skipped,
         }
     result["frozen"] = dict(zip(SHAPES, (v for _, v in engine.whole_parameters(built)), strict=True))["frozen"].float().cpu()
     built.destroy()
@@ -131,7 +165,7 @@ def run(ds_config: str) -> dict[str, Any]:
 if __name__ == "__main__":
     world = world_from(os.environ)
     device = engine.start_processes(world)
-    results = {name: run(name) for name in sys.argv[2:]}
+    results = {(name, accumulation): run(name, accumulation) for name in sys.argv[2:] for accumulation in (1, 2)}
     if world.is_main:
         torch.save(results, sys.argv[1])
     sys.stdout.flush()

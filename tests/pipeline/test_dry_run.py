@@ -17,7 +17,7 @@ EXPECTED = {
     "zero2-bf16": (2 + 4 / N, 2 / N, None),
     "zero3-bf16": (6 / N, 2 / N, None),
     "zero2-offload-bf16": (2, 2 / N, 8 / N),
-    "zero3-offload": (4 / N, 4 / N, 8 / N),
+    "zero3-offload": (4 / N, 0, 12 / N),
 }
 
 
@@ -28,6 +28,11 @@ def test_bytes_of_sgd(name: str) -> None:
     assert (memory["weights"], memory["gradient"]) == (weights * PARAMETERS, gradient * PARAMETERS)
     assert memory.get("host") == (None if host is None else host * PARAMETERS)
     assert memory.get("optimizer", 0) == 0
+
+
+def test_accumulation_keeps_a_second_gradient_of_an_offloaded_stage_2() -> None:
+    once, twice = (bytes_per_rank({"sgd": PARAMETERS}, load_ds_config("zero2-offload-bf16"), N, acc) for acc in (False, True))
+    assert twice["host"] - once["host"] == 2 / N * PARAMETERS
 
 
 @pytest.mark.parametrize(("name", "share"), [("zero0", 1), ("zero1", N), ("zero3-bf16", N)])

@@ -48,12 +48,31 @@ def test_every_file_is_legal(path: Path) -> None:
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, values: dict[str, object], words: list[str]) -> None:
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": 1}, **values}))
+    zero = values.get("zero_optimization")
+    if (
+        isinstance(zero, dict) and zero.get("stage") in (1, 2, 3) and zero["stage"] is not True
+    ):  # what is wrong stands among all that is needed
+        values = {**values, "zero_optimization": {**load_ds_config(f"zero{zero['stage']}")["zero_optimization"], **zero}}
+    path.write_text(json.dumps({**load_ds_config("zero1"), **values}))
     with pytest.raises(ValueError) as refusal:
         load_ds_config(str(path))
     assert str(path) in str(refusal.value)
     for word in words:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["zero1", "zero3", "zero2-offload-bf16"])
+def test_a_key_left_to_deepspeed_s_default_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine.json"
+    for key in set(load_ds_config(name)["zero_optimization"]) - {"stage", "offload_optimizer"}:
+        values = load_ds_config(name)
+        del values["zero_optimization"][key]
+        path.write_text(json.dumps(values))
+        with pytest.raises(ValueError, match=f"zero_optimization has no {key}"):
+            load_ds_config(str(path))
+    path.write_text(json.dumps({**load_ds_config("zero1"), "bf16": {"enabled": True}}))
+    with pytest.raises(ValueError, match="bf16 without communication_data_type"):
+        load_ds_config(str(path))
 
 
 def test_an_unknown_name_lists_the_files() -> None:

@@ -12,27 +12,31 @@ from running import run_worker
 from pipeline.ds_config import DS_CONFIGS
 
 NAMES = sorted(path.stem for path in DS_CONFIGS.glob("*.json"))
-SKIPPED = {"nan on one rank", "inf on one rank", "norm too large for fp32"}
+Run = tuple[str, int]
+RUNS = pytest.mark.parametrize(
+    "run", [(name, accumulation) for name in NAMES for accumulation in (1, 2)], ids=lambda r: f"{r[0]}-{r[1]}"
+)
+SKIPPED = {"nan on one rank", "inf on one rank", "square too large for fp32"}
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[Run, Any]:
     out = tmp_path_factory.mktemp("edges") / "results.pt"
     run_worker(Path(__file__).parent / "edges_worker.py", out, *NAMES)
     return torch.load(out)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("ds_config", NAMES)
-def test_building_the_engine_leaves_the_weights_alone(results: dict[str, Any], ds_config: str) -> None:
+@RUNS
+def test_building_the_engine_leaves_the_weights_alone(results: dict[Run, Any], run: Run) -> None:
     """Some wrappers step once on zero gradients while they are built, which would decay the weights."""
-    for name, start in results[ds_config]["start"].items():
-        assert torch.equal(results[ds_config]["built"][name], start.double())
+    for name, start in results[run]["start"].items():
+        assert torch.equal(results[run]["built"][name], start.double())
 
 
-@pytest.mark.parametrize("ds_config", NAMES)
+@RUNS
 @pytest.mark.parametrize("edge", [edge for edge in EDGES if edge not in SKIPPED])
-def test_each_step_is_algorithm_1(results: dict[str, Any], ds_config: str, edge: str) -> None:
-    step = results[ds_config]["edges"][edge]
+def test_each_step_is_algorithm_1(results: dict[Run, Any], run: Run, edge: str) -> None:
+    step = results[run]["edges"][edge]
     lr, weight_decay, clip_c = (step["settings"][key] for key in ("lr", "weight_decay", "clip_c"))
     x_norm, g_norm = (torch.cat([t.flatten() for t in step[what].values()]).norm().item() for what in ("before", "gradient"))
     threshold = math.inf if lr == 0 or clip_c == math.inf else (2 * clip_c * weight_decay / lr) ** 0.5 * x_norm
@@ -48,9 +52,9 @@ def test_each_step_is_algorithm_1(results: dict[str, Any], ds_config: str, edge:
         assert torch.allclose(step["after"][name], expected, rtol=1e-6, atol=1e-6), name
 
 
-def test_the_edges_are_what_their_names_say(results: dict[str, Any]) -> None:
+def test_the_edges_are_what_their_names_say(results: dict[Run, Any]) -> None:
     """Of the values that the test above takes as they come: which side of the clip each edge is on."""
-    edges = results["zero0"]["edges"]
+    edges = results["zero0", 1]["edges"]
     assert {e for e in edges if e not in SKIPPED and edges[e]["coefficient"][0] < 1} == {"clipped", "lr changed", "x zero"}
     assert edges["zero gradient"]["g_norm"] == 0
     assert (edges["x zero"]["x_norm"], edges["x zero"]["coefficient"][0]) == (0, 0)
@@ -59,18 +63,18 @@ def test_the_edges_are_what_their_names_say(results: dict[str, Any]) -> None:
     assert edges["lr changed"]["threshold"] < edges["clipped"]["threshold"]
 
 
-@pytest.mark.parametrize("ds_config", NAMES)
+@RUNS
 @pytest.mark.parametrize("edge", sorted(SKIPPED))
-def test_a_non_finite_gradient_on_one_rank_makes_all_ranks_skip(results: dict[str, Any], ds_config: str, edge: str) -> None:
-    edges = results[ds_config]["edges"]
+def test_a_non_finite_gradient_on_one_rank_makes_all_ranks_skip(results: dict[Run, Any], run: Run, edge: str) -> None:
+    edges = results[run]["edges"]
     step, previous = edges[edge], edges[list(edges)[list(edges).index(edge) - 1]]
     assert step["finite"] == [False, False]
     assert step["updates"] == previous["updates"]
     assert all(torch.equal(step["before"][name], after) for name, after in step["after"].items())
 
 
-@pytest.mark.parametrize("ds_config", NAMES)
-def test_a_frozen_parameter_is_neither_counted_nor_moved(results: dict[str, Any], ds_config: str) -> None:
+@RUNS
+def test_a_frozen_parameter_is_neither_counted_nor_moved(results: dict[Run, Any], run: Run) -> None:
     generator = torch.Generator().manual_seed(0)
     start = {name: torch.randint(-8, 9, shape, generator=generator) / 8 for name, shape in SHAPES.items()}
-    assert torch.equal(results[ds_config]["frozen"], start["frozen"])
+    assert torch.equal(results[run]["frozen"], start["frozen"])

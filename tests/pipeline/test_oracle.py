@@ -51,7 +51,7 @@ def on_paper(config: RunConfig, corpus_dir: Path) -> tuple[dict[str, Tensor], li
 
 @pytest.mark.parametrize("options", [PAPER, INVARIANT], ids=["paper", "invariant"])
 @pytest.mark.parametrize(("ranks", "stage"), [(2, "zero1"), (2, "zero3"), (1, "zero0")])
-def test_two_ranks_are_the_reference(corpus: Path, tmp_path: Path, options: list[str], ranks: int, stage: str) -> None:
+def test_a_whole_run_is_the_recipe_on_paper(corpus: Path, tmp_path: Path, options: list[str], ranks: int, stage: str) -> None:
     settings = [*SMALL, *options, *set_options(train__ds_config=stage)]
     run = tmp_path / "run"
     done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run-dir", run, *settings, ranks=ranks)
