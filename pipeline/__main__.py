@@ -50,16 +50,16 @@ def _parser() -> cli.Parser:
     # The deepspeed launcher puts this before the verb; the environment says the same.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=cli.Parser)
-    for name, text, run, add_arguments in (
-        ("pretrain", PRETRAIN, _pretrain, _add_pretrain_arguments),
-        ("evaluate", EVALUATE, _evaluate, _add_evaluate_arguments),
-        ("report", REPORT, _report, _add_report_arguments),
-        ("invariance", INVARIANCE, _invariance, _add_invariance_arguments),
-        ("certify", CERTIFY, _certify, _add_certify_arguments),
+    for name, summary, text, run, add_arguments in (
+        ("pretrain", "train a recipe on a corpus", PRETRAIN, _pretrain, _add_pretrain_arguments),
+        ("evaluate", "loss on the held-out text", EVALUATE, _evaluate, _add_evaluate_arguments),
+        ("report", "curves and figures of a run, in one HTML file", REPORT, _report, _add_report_arguments),
+        ("invariance", "is a recipe's model exactly scale invariant?", INVARIANCE, _invariance, _add_invariance_arguments),
+        ("certify", "is what runs here the recipe on paper?", CERTIFY, _certify, _add_certify_arguments),
     ):
         verb = verbs.add_parser(
             name,
-            help=text.split(". ")[0].split("\n")[0],
+            help=summary,
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

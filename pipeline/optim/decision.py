@@ -143,12 +143,10 @@ def _global_sums(
     keys += [(kind, n) for group in groups if group["rule"] == "lamb" for n in group["names"] for kind in ("ww", "rr")]
     slot = {key: i for i, key in enumerate(keys)}
     products = [(slot["xx", g], span, span) for g, span in partitions.master_spans if groups[g]["rule"] != "lamb"]
+    products += [(slot["gg", g], span, span) for g, span in partitions.spans(gradients)]
     for f in partitions.fragments:
-        if f.name in gradients:
-            g = gradients[f.name]
-            products.append((slot["gg", f.group], g, g))
-            if with_cosine and groups[f.group]["rule"] != "lamb":
-                products.append((slot["xg", f.group], f.master, g))
+        if with_cosine and f.name in gradients and groups[f.group]["rule"] != "lamb":
+            products.append((slot["xg", f.group], f.master, gradients[f.name]))
         if f.name in directions:
             r = directions[f.name]
             products += [(slot["ww", f.name], f.master, f.master), (slot["rr", f.name], r, r)]

@@ -6,7 +6,7 @@ a tensor's own norm (LAMB) is right although the tensor is cut. How the fragment
 `deepspeed_internals`' business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -53,16 +53,29 @@ class Partitions:
         return self.all_reduce_sum is None or self.copies > 1
 
     @cached_property
-    def master_spans(self) -> tuple[tuple[int, Tensor], ...]:
-        """(group, 1-D masters): fragments that lie side by side in one flat tensor are one span, so that a norm over them
-        is one pass instead of hundreds."""
-        spans: list[tuple[int, Tensor, int, int]] = []
+    def master_spans(self) -> list[tuple[int, Tensor]]:
+        """(group, 1-D masters), as few as there can be: they are the same memory at every step."""
+        return self.spans({f.name: f.master for f in self.fragments})
+
+    def spans(self, pieces: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
+        """(group, 1-D tensor) of the fragments' pieces, by name, those of a group that lie side by side in memory as one: a
+        norm over them is one pass instead of hundreds."""
+        runs: list[tuple[int, Tensor, int]] = []  # group, first piece, elements
         for f in self.fragments:
-            if spans and spans[-1][0] == f.group and spans[-1][1] is f.flat and spans[-1][3] == f.start:
-                spans[-1] = (f.group, f.flat, spans[-1][2], f.start + f.numel)
+            piece = pieces.get(f.name)
+            if piece is None:
+                continue
+            if runs and runs[-1][0] == f.group and _continues(*runs[-1][1:], piece):
+                runs[-1] = (*runs[-1][:2], runs[-1][2] + piece.numel())
             else:
-                spans.append((f.group, f.flat, f.start, f.start + f.numel))
-        return tuple((group, flat.detach().view(-1)[low:high]) for group, flat, low, high in spans)
+                runs.append((f.group, piece, piece.numel()))
+        return [(group, first.as_strided((numel,), (1,))) for group, first, numel in runs]
+
+
+def _continues(first: Tensor, numel: int, piece: Tensor) -> bool:
+    """Does the 1-D `piece` begin where `numel` elements from the start of `first` end?"""
+    here, there = first.untyped_storage(), piece.untyped_storage()
+    return here.data_ptr() == there.data_ptr() and first.storage_offset() + numel == piece.storage_offset()
 
 
 def replicated(
