@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from pipeline import engine
-from pipeline.certify_cell import CASES, STEPS, Cell, Result, run_cell
+from pipeline.certify_cell import CASES, run_cell
+from pipeline.certify_watch import STEPS, Cell, Result
 from pipeline.ds_config import DS_CONFIGS, load_ds_config
 from pipeline.launch import World
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from pipeline import certify_cell, engine
-from pipeline.certify_cell import Cell
+from pipeline.certify_watch import Cell
 from pipeline.launch import world_from
 from pipeline.optim import decision
 from pipeline.optim.optimizer import PretrainingOptimizer
 
-attach, finish, step, decide = (
+attach, prepare, finish, step, decide = (
     PretrainingOptimizer.attach,
+    PretrainingOptimizer.prepare,
     PretrainingOptimizer.finish,
     PretrainingOptimizer.step,
     decision.decide,
@@ -102,6 +103,20 @@ def one_rank_rounds_differently(patch: Patch) -> None:
     patch.setattr(PretrainingOptimizer, "finish", off)
 
 
+def a_step_is_lost(patch: Patch) -> None:
+    """The third step is taken for a non-finite one."""
+    calls = []
+
+    def losing(self: PretrainingOptimizer) -> Any:
+        calls.append(None)
+        if len(calls) == 3:
+            self.decision = decision.Decision(finite=False)
+            return self.decision
+        return prepare(self)
+
+    patch.setattr(PretrainingOptimizer, "prepare", losing)
+
+
 MUTATIONS: dict[str, tuple[Callable[[Patch], None], Cell]] = {
     "none": (lambda patch: None, Cell("zero1", "paper", 1)),
     "no global reduction": (no_global_reduction, Cell("zero1", "paper", 1)),
@@ -111,6 +126,7 @@ MUTATIONS: dict[str, tuple[Callable[[Patch], None], Cell]] = {
     "learning rate of the first step": (peak_learning_rate, Cell("zero2", "invariant", 1)),
     "DeepSpeed's default clipping": (default_gradient_clipping, Cell("zero2", "invariant", 1)),
     "opaque output": (opaque_output, Cell("zero2-offload", "invariant", 2)),
+    "a lost step": (a_step_is_lost, Cell("zero1", "invariant", 1)),
     "one rank's last bit": (one_rank_rounds_differently, Cell("zero1", "invariant", 1)),
 }
 

@@ -9,7 +9,7 @@ from running import ROOT, refused, run_cli, run_worker
 
 from pipeline import deepspeed_internals
 from pipeline.certify import cells, shipped, table
-from pipeline.certify_cell import NORMS_WITHIN, PARAMETERS_WITHIN, Result
+from pipeline.certify_watch import NORMS_WITHIN, PARAMETERS_WITHIN, Result
 
 
 def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
@@ -40,6 +40,7 @@ WHAT_SHOWS = {
     "learning rate of the first step": "norms differ",
     "DeepSpeed's default clipping": "parameters differ",
     "opaque output": "norms differ",
+    "a lost step": "1 steps skipped as non-finite",
     "one rank's last bit": "the ranks decided differently",
 }
 
