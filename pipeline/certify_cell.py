@@ -86,7 +86,7 @@ class _Trained:
     def masters(self, like: dict[str, Tensor]) -> dict[str, Tensor]:
         """The whole fp32 masters, put together from all ranks' fragments."""
         assert self.optimizer.partitions is not None
-        return assemble({f.name: f.master for f in self.optimizer.partitions.fragments}, self.optimizer, like)
+        return assemble(self.optimizer.partitions.masters(), self.optimizer, like)
 
 
 def run_cell(cell: Cell, world: World, device: torch.device) -> Result:
@@ -209,7 +209,7 @@ def _record_gradients(optimizer: PretrainingOptimizer, held: dict[str, Tensor]) 
 
     def prepare_and_record() -> Any:
         assert optimizer.partitions is not None
-        held.update({f.name: g.detach().clone() for f in optimizer.partitions.fragments if (g := f.gradient()) is not None})
+        held.update({name: gradient.clone() for name, gradient in optimizer.partitions.gradients().items()})
         return prepare()
 
     optimizer.prepare = prepare_and_record  # type: ignore[method-assign]

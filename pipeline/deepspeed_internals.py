@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.optim.optimizer import PretrainingOptimizer
-from pipeline.optim.partitions import Fragment, Partitions, replicated
+from pipeline.optim.partitions import Fragment, Partitions, replicated, whole_gradient
 
 WORKING_VERSIONS = ("0.19.8",)
 NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
@@ -42,7 +42,8 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
     ),
 }
 WITH_OFFLOADING = ("accumulated_grads_in_cpu",)  # of DeepSpeedZeroOptimizer
-OF_PARAMETERS_1_2 = ("_hp_mapping", "_index_in_param_group")
+OF_PARAMETERS_1_2 = ("_hp_mapping",)
+OF_OWNED_PARAMETERS_1_2 = ("_index_in_param_group",)
 OF_MAPPINGS = ("param_group_index", "lp_fragment_address", "hp_fragment_address", "get_lp_grad_fragment")
 OF_PARAMETERS_3 = ("ds_numel", "ds_process_group")
 AllReduce = Callable[[Tensor], None]
@@ -92,25 +93,21 @@ def check_names(wrapper: Any) -> None:
 
 def _unfused_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
     return tuple(
-        Fragment(names[id(p)], group, 0, p.numel(), master, 0, partial(_flat_gradient, p))
+        Fragment(names[id(p)], group, 0, p.numel(), master, 0, partial(whole_gradient, p))
         for group, (params, masters) in enumerate(zip(wrapper.fp16_groups, wrapper.fp32_groups, strict=True))
         for p, master in zip(params, masters, strict=True)
     )
-
-
-def _flat_gradient(parameter: Tensor) -> Tensor | None:
-    return None if parameter.grad is None else parameter.grad.view(-1)
 
 
 def _zero_1_or_2_fragments(names: Mapping[int, str], optimizer: PretrainingOptimizer) -> tuple[Fragment, ...]:
     fragments = []
     for parameter in (p for group in optimizer.source_params for p in group):
         owner = f"parameter {names[id(parameter)]}"
-        _require(parameter, owner, OF_PARAMETERS_1_2[:1])
+        _require(parameter, owner, OF_PARAMETERS_1_2)
         mapping = parameter._hp_mapping
         if mapping is None:  # none of it lives on this rank
             continue
-        _require(parameter, owner, OF_PARAMETERS_1_2)
+        _require(parameter, owner, OF_OWNED_PARAMETERS_1_2)
         _require(mapping, f"mapping of {owner}", OF_MAPPINGS)
         (flat,) = optimizer.all_groups[mapping.param_group_index]["params"]
         own, held = mapping.lp_fragment_address, mapping.hp_fragment_address

@@ -14,14 +14,10 @@ def worker_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **extra}
 
 
-def run_cli(
-    *arguments: str | Path, ranks: int = 0, timeout_s: float = 300, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """`python -m …` as a user types it; `ranks` > 0 puts torchrun before it. One thread a process: two cores here."""
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m"] if ranks else []
-    command = [sys.executable, "-m", *launcher, *map(str, arguments)]
+def run(command: Sequence[str | Path], timeout_s: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in the repository's folder, to its end."""
     return subprocess.run(
-        command,
+        list(map(str, command)),
         cwd=ROOT,
         env=worker_environment(**environment),
         capture_output=True,
@@ -31,18 +27,22 @@ def run_cli(
     )
 
 
-def run_worker(script: Path, *arguments: str | Path, ranks: int = 2, timeout_s: float = 300) -> None:
-    """A program of the tests on several ranks; AssertionError with what it said unless it ends well."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    done = subprocess.run(
-        [*launcher, *map(str, (script, *arguments))],
-        cwd=ROOT,
-        env=worker_environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+def torchrun(ranks: int) -> list[str]:
+    """The start of a command that runs a program on several ranks of this machine."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+
+
+def run_cli(
+    *arguments: str | Path, ranks: int = 0, timeout_s: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`python -m …` as a user types it; `ranks` > 0 puts torchrun before it."""
+    launcher = torchrun(ranks) if ranks else [sys.executable]
+    return run([*launcher, "-m", *arguments], timeout_s, **environment)
+
+
+def run_worker(script: Path, *arguments: str | Path) -> None:
+    """A program of the tests on two ranks; AssertionError with what it said unless it ends well."""
+    done = run([*torchrun(2), script, *arguments])
     assert done.returncode == 0, done.stderr
 
 

@@ -77,7 +77,7 @@ def decide(
 ) -> Decision:
     """The step's decision. `groups` are the optimiser's, `lamb_state(fragment)` its moments' views (m, v), `lamb_count`
     the number this update would have in LAMB's bias correction."""
-    gradients = {f.name: g for f in partitions.fragments if (g := f.gradient()) is not None}
+    gradients = partitions.gradients()
     directions = {
         f.name: lamb.direction(
             f.master, lamb_state(f), wide(gradients[f.name]), count=lamb_count, **_lamb_settings(groups[f.group])

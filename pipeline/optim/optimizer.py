@@ -191,9 +191,8 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         for fragment in self.partitions.fragments:
             if id(fragment.flat) not in now or fragment.name not in self.decision.lamb_directions:
                 continue
-            grad = fragment.view(fragment.flat.grad) if fragment.flat.grad is not None else fragment.gradient()
-            assert grad is not None
-            lamb.update_moments(*self.moment_views(fragment), grad, group["betas"])
+            assert fragment.flat.grad is not None  # what there is a direction from
+            lamb.update_moments(*self.moment_views(fragment), fragment.view(fragment.flat.grad), group["betas"])
             step = group["lr"] * self.decision.trust_ratios[fragment.name]
             fragment.master.add_(self.decision.lamb_directions[fragment.name], alpha=-step)
 

@@ -55,7 +55,15 @@ class Partitions:
     @cached_property
     def master_spans(self) -> list[tuple[int, Tensor]]:
         """(group, 1-D masters), as few as there can be: they are the same memory at every step."""
-        return self.spans({f.name: f.master for f in self.fragments})
+        return self.spans(self.masters())
+
+    def masters(self) -> dict[str, Tensor]:
+        """This rank's fp32 values of each parameter it owns a part of, 1-D views."""
+        return {f.name: f.master for f in self.fragments}
+
+    def gradients(self) -> dict[str, Tensor]:
+        """This rank's reduced gradients, 1-D, after the reduction and before the step; none of a parameter without."""
+        return {f.name: g for f in self.fragments if (g := f.gradient()) is not None}
 
     def spans(self, pieces: Mapping[str, Tensor]) -> list[tuple[int, Tensor]]:
         """(group, 1-D tensor) of the fragments' pieces, by name, those of a group that lie side by side in memory as one: a
@@ -87,12 +95,13 @@ def replicated(
     """Every rank updates every parameter itself with the same reduced gradient (stage 0 in fp32, or no engine at all)."""
     group_of = {id(p): index for index, group in enumerate(groups) for p in group["params"]}
     fragments = tuple(
-        Fragment(name, group_of[id(p)], 0, p.numel(), p, 0, partial(_whole_gradient, p))
+        Fragment(name, group_of[id(p)], 0, p.numel(), p, 0, partial(whole_gradient, p))
         for name, p in named_parameters
         if id(p) in group_of
     )
     return Partitions(fragments, all_reduce_sum, copies, fragments[0].flat.device)
 
 
-def _whole_gradient(parameter: Tensor) -> Tensor | None:
+def whole_gradient(parameter: Tensor) -> Tensor | None:
+    """A parameter's own gradient, 1-D, where nothing cuts it."""
     return None if parameter.grad is None else parameter.grad.view(-1)

@@ -119,11 +119,12 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
         load_ds_config(ds_config), BatchArithmetic(world.size, 1, accumulation, world.size * accumulation)
     )
     built = engine.build_engine(model, optimizer, dictionary, device)
-    assert optimizer.partitions is not None
-    fragments = optimizer.partitions.fragments
+    partitions = optimizer.partitions
+    assert partitions is not None
+    fragments = partitions.fragments
 
     def masters() -> dict[str, Tensor]:
-        return assemble({f.name: f.master for f in fragments}, optimizer, start)
+        return assemble(partitions.masters(), optimizer, start)
 
     for flat in {id(f.flat): f.flat for f in fragments}.values():  # padding is nobody's business
         outside = torch.ones_like(flat, dtype=torch.bool).view(-1)
