@@ -9,14 +9,13 @@ bandwidth of a copy of the same size: 20 bytes a parameter (read x and g for the
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import medians_s
 from pipeline.config import ModelConfig
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -78,18 +77,6 @@ def theirs(
     for p, g in zip(params, gradients, strict=True):
         p.grad = g.clone()
     return optimizer(params, lr=1e-3, weight_decay=1e-3, **settings).step  # type: ignore[call-arg]
-
-
-def medians_s(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Each candidate's median time, all of them in turn in every round."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(rounds + 2):
-        for name, run in candidates.items():
-            began_s = time.perf_counter()
-            run()
-            if turn >= 2:  # the first two warm caches and allocators
-                times[name].append(time.perf_counter() - began_s)
-    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def main() -> None:

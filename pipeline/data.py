@@ -7,6 +7,7 @@ Shapes: B samples, L tokens of a sequence, P predictions of a sequence, U unifor
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +75,8 @@ class PretrainingData:
     """The samples of one split of a corpus. Nothing is stored but the shards' memory maps and O(shards) counts.
 
     Sample j of a shard starts at offset j * (seq_len - 2) of the shard's stream; a shard's last, incomplete stretch
-    of the stream starts no sample.
+    of the stream starts no sample. A shard of a source that an epoch reads e times (Shard.epochs) has its samples, first to
+    last, e times over: the same tokens under other masks; of a fraction the first samples.
 
     "mlm": documents packed to full length, [CLS] stream[j * (L - 2) : (j + 1) * (L - 2)] [SEP]. No padding.
 
@@ -115,7 +117,9 @@ class PretrainingData:
         self.objective, self.seq_len, self.seed, self.vocab_size = objective, seq_len, seed, corpus.vocab_size
         self.n_predictions = masking.predictions_per_sequence(seq_len, mask_fraction)
         self._shards = corpus.shards(split)
-        self._sample_ends = np.cumsum([len(shard.tokens) // (seq_len - 2) for shard in self._shards], dtype=np.int64)
+        self._whole_samples = [len(shard.tokens) // (seq_len - 2) for shard in self._shards]
+        read = [math.floor(n * s.epochs + 1e-6) for n, s in zip(self._whole_samples, self._shards, strict=True)]
+        self._sample_ends = np.cumsum(read, dtype=np.int64)
         self._document_ends = np.cumsum([len(shard.document_ends) for shard in self._shards], dtype=np.int64)
         self.n_samples = int(self._sample_ends[-1]) if self._shards else 0
         self.n_documents = int(self._document_ends[-1]) if self._shards else 0
@@ -149,7 +153,7 @@ class PretrainingData:
         """Build and mask the samples; a row depends on its own epoch and sample alone."""
         shard_B = np.searchsorted(self._sample_ends, sample_B, side="right")
         first_B = np.concatenate(([0], self._sample_ends))[shard_B]
-        offset_B = (sample_B - first_B) * (self.seq_len - 2)
+        offset_B = (sample_B - first_B) % np.array(self._whole_samples)[shard_B] * (self.seq_len - 2)
         rows = self._packed if self.objective == "mlm" else self._pairs
         tokens_BL, types_BL, length_B, nsp_labels_B = rows(epoch_B, sample_B, shard_B, offset_B)
 

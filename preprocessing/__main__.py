@@ -1,4 +1,4 @@
-"""`python -m preprocessing VERB`: build a corpus from text, inspect a corpus."""
+"""`python -m preprocessing VERB`: text to tokenizer to shards, and the proof of what came out."""
 
 import argparse
 import json
@@ -6,109 +6,77 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from preprocessing.build import SHARD_TOKENS, build
+from preprocessing import help_texts
+from preprocessing.build import already_built, build, finalize, plan_and_train, run_task
 from preprocessing.cli import Parser, run
+from preprocessing.durable import write_whole
+from preprocessing.options import add_gates, add_settings, gates_of, settings_of, sources_of, task
 from preprocessing.report import figures, sequences, table
 from preprocessing.shards import open_corpus
-from preprocessing.sources import parse_sources
-
-BUILD_HELP = """\
-Build a corpus: read the sources, drop short and duplicate documents, train a SentencePiece tokenizer, hold some
-documents out for evaluation, and write token shards and a manifest to OUT.
-
-Sources are *.jsonl or *.jsonl.gz files, one JSON object a line with a `text` column (`id` and `title` are kept if
-present): the columns of the Hugging Face datasets wikimedia/wikipedia and bookcorpusopen. `builtin` is Python's own
-reference and docstrings, real text that is on every machine.
-
-OUT appears only when it is whole. If it is there already, built from the same sources with the same settings, nothing
-is done; if it is anything else, nothing is touched and the error says what differs.
-"""
-BUILD_EXAMPLES = """\
-examples:
-  python -m preprocessing build --source builtin --vocab-size 4096 --out demo/corpus
-  python -m preprocessing build --source 'wiki=data/wiki-*.jsonl.gz' --source books=data/books.jsonl.gz \\
-      --vocab-size 30522 --out corpus
-"""
-INSPECT_HELP = """\
-Check every file of a corpus against its manifest (sizes and sha256) and print what it holds: sources, documents,
-sentences, words, tokens, what was dropped and why, the unigram entropy of the held-out text.
-"""
-INSPECT_EXAMPLES = """\
-example:
-  python -m preprocessing inspect demo/corpus --sequences 3 --seq-len 64
-"""
-
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
-KIND = argparse.RawDescriptionHelpFormatter  # keeps the line breaks of the texts above
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line of `python -m preprocessing`."""
     parser = Parser(prog="python -m preprocessing", description="Text to tokenizer to shards.")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
-    _add_build(verbs)
+    build_verb = _verb(verbs, "build", run_build, "build a corpus: all of the following on this machine's cores")
+    tokenizer_verb = _verb(verbs, "tokenizer", run_tokenizer, "plan a build and train its tokenizer")
+    for verb in (build_verb, tokenizer_verb):
+        add_settings(verb)
+        add_gates(verb)
+    shard_verb = _verb(verbs, "shard", run_shard, "make shards of one task's share of the input")
+    shard_verb.add_argument(
+        "--task",
+        type=task,
+        default=(0, 1),
+        metavar="I/N",
+        help="this is task I of N, counted from 0 (default: 0/1, everything)",
+    )
+    finalize_verb = _verb(verbs, "finalize", run_finalize, "put the finished shards together")
+    for verb in (build_verb, tokenizer_verb, shard_verb, finalize_verb):
+        verb.add_argument("--out", type=Path, required=True, help="the corpus, a directory to make; OUT.work is where it grows")
+        verb.add_argument("--workers", type=_workers, help="processes (default: the cores this process may use)")
+    for verb in (build_verb, finalize_verb):
+        verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
+    _add_audit(verbs)
     _add_inspect(verbs)
     return parser
 
 
-def _add_build(verbs: Verbs) -> None:
+def _verb(verbs: Verbs, name: str, function: Any, summary: str) -> Parser:
     verb = verbs.add_parser(
-        "build", help="build a corpus from text", description=BUILD_HELP, epilog=BUILD_EXAMPLES, formatter_class=KIND
+        name,
+        help=summary,
+        description=help_texts.DESCRIPTIONS[name],
+        epilog=help_texts.EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the line breaks of the texts
     )
-    verb.set_defaults(run=run_build)
-    verb.add_argument(
-        "--source",
-        action="append",
-        required=True,
-        metavar="SOURCE",
-        help="builtin, PATH or LABEL=PATH; PATH may be a quoted glob; repeat for more sources (their order is "
-        "without effect); the label defaults to the file's name",
-    )
-    verb.add_argument("--out", type=Path, required=True, help="directory to make")
-    verb.add_argument(
-        "--vocab-size",
-        type=int,
-        default=8192,
-        help="pieces of the tokenizer, the 5 special ones included; 8192 suits some 10M words, BERT has 30522 "
-        "(default: %(default)s)",
-    )
-    verb.add_argument(
-        "--heldout-fraction",
-        type=float,
-        default=0.02,
-        help="share of each source's documents held out for evaluation, at least one (default: %(default)s)",
-    )
-    verb.add_argument(
-        "--seed", type=int, default=0, help="chooses held-out documents and tokenizer sample (default: %(default)s)"
-    )
-    verb.add_argument("--min-words", type=int, default=20, help="drop documents with fewer words (default: %(default)s)")
-    verb.add_argument(
-        "--max-document-mb",
-        type=float,
-        default=20,
-        help="refuse input lines above this many MB (10^6 bytes): memory is bounded by it (default: %(default)s)",
-    )
-    verb.add_argument(
-        "--shard-tokens",
-        type=int,
-        default=SHARD_TOKENS,
-        help="start a new shard file after this many tokens (default: %(default)s, 32 MB)",
-    )
-    verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
+    verb.set_defaults(run=function)
+    return verb
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 1 or more processes")
+    return int(text)
+
+
+def _add_audit(verbs: Verbs) -> None:
+    verb = _verb(verbs, "audit", run_audit, "prove a corpus: files, counts, statistics, masking; a page to look at")
+    verb.add_argument("directory", type=Path, metavar="DIR", help="the corpus")
+    verb.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: DIR.audit.html)")
+    verb.add_argument("--seq-len", type=int, default=128, help="tokens of the masked sequences (default: %(default)s)")
+    verb.add_argument("--positions", type=int, default=1_000_000, help="masked positions to look at (default: %(default)s)")
+    verb.add_argument("--seed", type=int, default=0, help="of masks and examples (default: %(default)s)")
+    verb.add_argument("--json", action="store_true", help="print checks and figures as JSON, and nothing else")
 
 
 def _add_inspect(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "inspect",
-        help="check a corpus and print what it holds",
-        description=INSPECT_HELP,
-        epilog=INSPECT_EXAMPLES,
-        formatter_class=KIND,
-    )
-    verb.set_defaults(run=run_inspect)
+    verb = _verb(verbs, "inspect", run_inspect, "print what a corpus holds, from its manifest")
     verb.add_argument("directory", type=Path, metavar="DIR", help="the corpus")
     verb.add_argument("--sequences", type=int, default=2, help="also decode this many random stretches (default: %(default)s)")
     verb.add_argument("--seq-len", type=int, default=128, help="tokens of each stretch (default: %(default)s)")
@@ -116,24 +84,68 @@ def _add_inspect(verbs: Verbs) -> None:
     verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _stop_as_after_ctrl_c() -> None:
+    """A batch system ends a job with SIGTERM: end as after Ctrl-C, workers and all."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def run_build(args: argparse.Namespace) -> None:
     """The verb `build`."""
-    # A batch system ends a job with SIGTERM: clean up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not 0 < args.max_document_mb < 1e6:
-        raise ValueError(f"--max-document-mb {args.max_document_mb}: expected more than 0 and below a million")
-    build(
-        parse_sources(args.source, args.max_document_mb),
-        args.out,
-        vocab_size=args.vocab_size,
-        heldout_fraction=args.heldout_fraction,
-        seed=args.seed,
-        min_words=args.min_words,
-        shard_tokens=args.shard_tokens,
-        say=(lambda line: None) if args.json else (lambda line: print(line, flush=True)),
-    )
+    _stop_as_after_ctrl_c()
+    say = (lambda line: None) if args.json else _say
+    build(sources_of(args), args.out, settings_of(args), gates=gates_of(args), workers=args.workers, say=say)
+    _print_figures(args)
+
+
+def run_tokenizer(args: argparse.Namespace) -> None:
+    """The verb `tokenizer`."""
+    _stop_as_after_ctrl_c()
+    sources, settings = sources_of(args), settings_of(args)
+    if already_built(sources, args.out, settings) is not None:
+        _say(f"{args.out}: already built with these sources and settings")
+        return
+    plan = plan_and_train(sources, args.out, settings, gates_of(args), workers=args.workers, say=_say)
+    _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {args.out} --task I/N")
+
+
+def run_shard(args: argparse.Namespace) -> None:
+    """The verb `shard`."""
+    _stop_as_after_ctrl_c()
+    run_task(args.out, *args.task, workers=args.workers, say=_say)
+
+
+def run_finalize(args: argparse.Namespace) -> None:
+    """The verb `finalize`."""
+    _stop_as_after_ctrl_c()
+    finalize(args.out, workers=args.workers, say=(lambda line: None) if args.json else _say)
+    _print_figures(args)
+
+
+def _print_figures(args: argparse.Namespace) -> None:
     found = figures(open_corpus(args.out, verify="sizes"))
     print(json.dumps(found, indent=2) if args.json else table(found))
+
+
+def run_audit(args: argparse.Namespace) -> int:
+    """The verb `audit`: 1 if a check fails."""
+    from preprocessing.audit.audit import audit, table
+    from preprocessing.audit.page import page
+
+    say = (lambda line: None) if args.json else _say
+    found = audit(args.directory, seed=args.seed, positions=args.positions, seq_len=args.seq_len, say=say)
+    directory = args.directory.resolve()
+    html = args.html or directory.with_name(directory.name + ".audit.html")
+    write_whole(html, page(found).encode())
+    if args.json:
+        print(json.dumps({"checks": [vars(check) for check in found.checks], "figures": found.figures}, indent=2))
+    else:
+        print(table(found))
+        print(f"\npage: {html}")
+    return 0 if found.passed else 1
 
 
 def run_inspect(args: argparse.Namespace) -> None:

@@ -1,228 +1,248 @@
-"""Build a corpus: sources to tokenizer to shards, all or nothing.
+"""The steps of a build: plan and tokenizer, slices, finalize. Each does only what is missing, and can be stopped anywhere.
 
-Everything is written into OUT.building-<pid> beside OUT and renamed at the end, so OUT is either absent or whole. The
-same sources and settings give the same bytes in every file.
+OUT is either absent or whole. Until it is whole, everything is in OUT.work (preprocessing.plan), and what is done stays done.
+The same sources and settings give the same bytes in every file of OUT, whatever the number of tasks and processes.
 """
 
 import errno
-import io
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from preprocessing.clean import CLEANING_VERSION, split_sentences
-from preprocessing.manifest import (
-    FORMAT,
-    SPLITS,
-    TOKENIZER_FILE,
-    UNIGRAM_COUNTS_FILE,
-    Manifest,
-    file_sha256,
-    read_manifest,
-    write_manifest,
+from preprocessing.durable import write_whole
+from preprocessing.finalize import finalize as make_corpus
+from preprocessing.manifest import TOKENIZER_FILE, Manifest, file_sha256
+from preprocessing.mixing import check_mixing
+from preprocessing.plan import (
+    SLICES_FOLDER,
+    Gates,
+    Plan,
+    begun,
+    check_same,
+    cut,
+    default_slice_mb,
+    read_plan,
+    request,
+    versions,
+    work_folder,
+    write_plan,
 )
-from preprocessing.passes import Progress, SplitWriter, survey, write_shards
-from preprocessing.shards import FIRST_ORDINARY_ID, Shard, ShardInfo, open_corpus, token_dtype
-from preprocessing.sources import Source
-from preprocessing.tokenizer import SAMPLE_CHARACTERS, TextSample, load, train
+from preprocessing.sentences import split_sentences
+from preprocessing.shards import open_corpus
+from preprocessing.slices import make_slice, make_state, read_marker
+from preprocessing.sources.source import Source
+from preprocessing.survey import survey
+from preprocessing.tokenizer import SAMPLE_CHARACTERS, train
+from preprocessing.workers import cores, work
 
-SHARD_TOKENS = 16_000_000
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a corpus beside its sources. slice_mb None: see plan.default_slice_mb.
+
+    ValueError from `check`: a number out of range.
+    """
+
+    vocab_size: int = 8192
+    heldout_fraction: float = 0.02
+    seed: int = 0
+    min_words: int = 20
+    language: str | None = None
+    near_duplicates: float | None = None
+    max_document_mb: float = 20.0
+    sample_characters: int = SAMPLE_CHARACTERS
+    slice_mb: float | None = None
+    epochs: tuple[tuple[str, float], ...] = ()
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def check(self, sources: Sequence[Source]) -> dict[str, Any]:
+        """The settings as the plan keeps them, checked."""
+        slice_mb = default_slice_mb(sources) if self.slice_mb is None else self.slice_mb
+        epochs, weights = dict(self.epochs), dict(self.weights)
+        found = {**vars(self), "slice_mb": slice_mb, "epochs": epochs, "weights": weights}
+        limits = {
+            "heldout_fraction": (0.0, 1.0, "a fraction above 0 and below 1"),
+            "vocab_size": (5, 1 << 20, "6 to 1048575 pieces"),
+            "sample_characters": (0, 1 << 40, "at least 1 character"),
+            "min_words": (-1, 1 << 40, "0 words or more"),
+            "max_document_mb": (0, 1e6, "more than 0 and below a million"),
+            "slice_mb": (0, 1e6, "more than 0 and below a million"),
+            "near_duplicates": (0.3, 1.0, "a similarity above 0.3 and below 1"),
+        }
+        for name, (low, high, expected) in limits.items():
+            if found[name] is not None and not low < found[name] < high:
+                raise ValueError(f"--{name.replace('_', '-')} {found[name]}: expected {expected}")
+        if self.language is not None and not (len(self.language) == 2 and self.language.isalpha() and self.language.islower()):
+            raise ValueError(f"--language {self.language}: expected a code of two letters, such as en")
+        check_mixing([source.name for source in sources], epochs, weights)
+        return found
 
 
 def build(
-    sources: list[Source],
+    sources: Sequence[Source],
     out: Path,
+    settings: Settings,
     *,
-    vocab_size: int = 8192,
-    heldout_fraction: float = 0.02,
-    seed: int = 0,
-    min_words: int = 20,
-    shard_tokens: int = SHARD_TOKENS,
-    sample_characters: int = SAMPLE_CHARACTERS,
-    say: Callable[[str], None] = print,
+    gates: Gates | None = None,
+    workers: int | None = None,
+    say: Say = print,
 ) -> Manifest:
-    """Build the corpus at `out`, or find it built there already; returns its manifest.
+    """Build the corpus at `out`, go on with it, or find it built there already; returns its manifest.
 
-    ValueError or OSError, said in one line: bad settings or sources; another corpus or other files at `out`; disk
-    full. After any error or Ctrl-C nothing new is left on the disk.
+    ValueError or OSError, said in one line: bad settings or sources; another corpus or other files at `out`; disk full.
     """
-    settings: dict[str, Any] = {
-        "cleaning_version": CLEANING_VERSION,
-        "heldout_fraction": heldout_fraction,
-        "min_words": min_words,
-        "sample_characters": sample_characters,
-        "seed": seed,
-        "shard_tokens": shard_tokens,
-        "vocab_size": vocab_size,
-    }
-    _check_settings(settings)
-    if (present := _already_built(sources, out, settings)) is not None:
+    if (present := already_built(sources, out, settings)) is not None:
         say(f"{out}: already built with these sources and settings")
+        _remove_work(out)
         return present
-    with _staging(out, say) as directory:
-        _build_into(directory, sources, settings, say)
-        os.rename(directory, out)  # onto nothing, or onto an empty directory
-    say(f"{out}: built")
-    return read_manifest(out)
+    plan_and_train(sources, out, settings, gates or Gates(), workers=workers, say=say)
+    run_task(out, workers=workers, say=say)
+    return finalize(out, workers=workers, say=say)
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    limits = {
-        "heldout_fraction": (0.0, 1.0, "a fraction above 0 and below 1"),
-        "vocab_size": (5, 1 << 20, "6 to 1048575 pieces"),
-        "shard_tokens": (0, 1 << 30, "1 to 1073741823 tokens"),
-        "sample_characters": (0, 1 << 40, "at least 1 character"),
-        "min_words": (-1, 1 << 40, "0 words or more"),
-    }
-    for name, (low, high, expected) in limits.items():
-        if not low < settings[name] < high:
-            raise ValueError(f"--{name.replace('_', '-')} {settings[name]}: expected {expected}")
-
-
-def _already_built(sources: list[Source], out: Path, settings: dict[str, Any]) -> Manifest | None:
+def already_built(sources: Sequence[Source], out: Path, settings: Settings) -> Manifest | None:
     """The manifest at `out` if it is this very corpus; None if there is nothing; ValueError if something else."""
+    wanted = request(sources, settings.check(sources), versions())
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:
         manifest = open_corpus(out, verify="sizes").manifest
     except (ValueError, OSError) as error:
         raise ValueError(f"{out}: exists and is not a corpus to keep ({error}); move it away or choose another --out") from None
-    wanted = {**settings, **_fingerprints((s.name, s.version, s.files) for s in sources)}
-    found = {**manifest.settings, **_fingerprints((s.name, s.version, s.files) for s in manifest.sources)}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(
-                f"{out}: exists, built with {name} {_brief(found.get(name))}, this build says "
-                f"{_brief(wanted.get(name))}; choose another --out, or move it away"
-            )
+    found = {
+        **manifest.settings,
+        **{f"source {source.name}": [source.origin, list(source.files)] for source in manifest.sources},
+        **{f"version of {name}": number for name, number in manifest.versions.items()},
+    }
+    check_same(out, found, wanted)
     return manifest
 
 
-def _fingerprints(sources: Iterable[tuple[str, str, tuple[dict[str, Any], ...]]]) -> dict[str, Any]:
-    return {f"source {name}": (version, list(files)) for name, version, files in sources}
+def plan_and_train(
+    sources: Sequence[Source], out: Path, settings: Settings, gates: Gates, *, workers: int | None = None, say: Say = print
+) -> Plan:
+    """Make the plan and the tokenizer in the work folder of `out`, or find them there; see the module for errors."""
+    checked, folder = settings.check(sources), work_folder(out)
+    _check_gates(gates, sources)
+    wanted = request(sources, checked, versions())
+    with _explained(folder):
+        if begun(folder):
+            found = read_plan(folder)
+            check_same(folder, request(found.sources, found.settings, found.versions), wanted)
+            plan = replace(found, sources=tuple(sources), gates=gates)
+            if plan != found:  # the files may lie elsewhere now, and gates may be opened
+                write_plan(folder, plan)
+            return plan
+        cuts = cut(sources, checked["slice_mb"])
+        with _progress("surveying", None, say) as done:
+            found_by_survey = survey(sources, cuts, checked, gates, workers or cores(), done)
+        sentences = [sentence for paragraph in found_by_survey.sample for sentence in split_sentences(paragraph)]
+        say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
+        tokenizer = train(sentences, checked["vocab_size"])
+        (folder / SLICES_FOLDER).mkdir(parents=True, exist_ok=True)  # not before: bad sources leave nothing behind
+        write_whole(folder / TOKENIZER_FILE, tokenizer)
+        plan = Plan(
+            sources=tuple(sources),
+            settings=checked,
+            versions=versions(),
+            gates=gates,
+            slices=cuts,
+            heldout_limits=found_by_survey.heldout_limits,
+            tokenizer_sha256=file_sha256(folder / TOKENIZER_FILE),
+        )
+        write_plan(folder, plan)
+    return plan
 
 
-def _brief(value: object) -> str:
-    """A setting or a source's fingerprint, short enough for a line."""
-    if value is None:
-        return "(none)"
-    if isinstance(value, tuple):
-        version, files = value
-        return version or "; ".join(f"{f['path']} {f['bytes']} bytes sha256 {f['sha256'][:12]}…" for f in files)
-    return repr(value)
+def _check_gates(gates: Gates, sources: Sequence[Source]) -> None:
+    names = [source.name for source in sources]
+    for name in gates.least:
+        if name not in names:
+            raise ValueError(f"--expect {name}: no such source; the sources are {', '.join(names)}")
+    if gates.max_bad < 0:
+        raise ValueError(f"--max-bad {gates.max_bad}: expected 0 or more")
+
+
+def run_task(out: Path, task: int = 0, tasks: int = 1, *, workers: int | None = None, say: Say = print) -> None:
+    """Make those slices of task `task` of `tasks` that are not done yet: consecutive ones, a share as equal as can be."""
+    if not 0 <= task < tasks:
+        raise ValueError(f"--task {task}/{tasks}: expected I/N with 0 <= I < N")
+    folder = work_folder(out)
+    plan = read_plan(folder)
+    n = len(plan.slices)
+    own = range(n * task // tasks, n * (task + 1) // tasks)
+    missing = [number for number in own if read_marker(folder, plan, number) is None]
+    say(f"{len(own)} of {n} slices, {len(own) - len(missing)} of them done")
+    with _explained(folder), _progress("encoding", len(missing), say) as done:
+        work(make_slice, missing, partial(make_state, folder, plan), workers or cores(), done)
+
+
+def finalize(out: Path, *, workers: int | None = None, say: Say = print) -> Manifest:
+    """Put the finished slices together at `out` and remove the work folder; returns the manifest."""
+    folder = work_folder(out)
+    plan = read_plan(folder)
+    with _explained(folder), _progress("finalizing", len(plan.slices), say) as done:
+        try:
+            make_corpus(folder, plan, out, workers or cores(), done)
+        except OSError as error:  # another finalize was quicker, or something stands at OUT
+            gone = isinstance(error, FileNotFoundError) and not folder.exists()
+            if not (gone or error.errno in (errno.ENOTEMPTY, errno.EEXIST)) or not _is_built(plan, out):
+                raise
+    _remove_work(out)
+    say(f"{out}: built")
+    return open_corpus(out, verify="sizes").manifest
+
+
+def _is_built(plan: Plan, out: Path) -> bool:
+    manifest = open_corpus(out, verify="sizes").manifest
+    return (manifest.settings, manifest.tokenizer_sha256) == (plan.settings, plan.tokenizer_sha256)
+
+
+def _remove_work(out: Path) -> None:
+    folder = work_folder(out)
+    if begun(folder):  # nothing but ours in it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _staging(out: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """A fresh directory beside `out`, removed unless the block renames it. Explains a full disk."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for left in sorted(out.parent.glob(f"{out.name}.building-*")):
-        say(f"{left}: left by a build that was killed, or still at work; not used, remove it if no build runs")
-    directory = out.with_name(f"{out.name}.building-{os.getpid()}")
-    directory.mkdir()
+def _explained(folder: Path) -> Iterator[None]:
+    """Says of a full disk what was written and what stays."""
     try:
-        yield directory
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        written = sum(path.stat().st_size for path in directory.iterdir())
-        free = shutil.disk_usage(directory).free
+        place = next(path for path in folder.parents if path.exists())
+        free = shutil.disk_usage(place).free
         raise OSError(
-            f"{out.parent}: disk full: {written:,} bytes were written, the next file did not fit into the {free:,} "
-            f"bytes left; they are removed again: free some space or choose an --out on another disk"
+            f"{place}: disk full: the next file did not fit into the {free:,} bytes left; what is finished stays: free some "
+            f"space and run the command again, or choose an --out on another disk"
         ) from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _build_into(directory: Path, sources: list[Source], settings: dict[str, Any], say: Callable[[str], None]) -> None:
-    progress = _progress(say)
-    found = survey(sources, TextSample(settings["seed"], settings["sample_characters"]), settings, progress)
-    sentences = [sentence for paragraph in found.sample for sentence in split_sentences(paragraph)]
-    say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
-    _write_file(directory / TOKENIZER_FILE, train(sentences, settings["vocab_size"]))
-    tokenizer, tokenizer_sha256 = load(directory / TOKENIZER_FILE), file_sha256(directory / TOKENIZER_FILE)
-    writers = {
-        split: SplitWriter(directory, split, settings["vocab_size"], tokenizer_sha256, settings["shard_tokens"])
-        for split in SPLITS
-    }
-    infos = write_shards(sources, found, writers, tokenizer, settings, progress)
-    for split, writer in writers.items():
-        if not writer.shards:
-            raise ValueError(f"the {split} split is empty: no document of it has tokens; give more or other text")
-    shards = tuple(shard for writer in writers.values() for shard in writer.shards)
-    counts = _unigram_counts(directory, shards, settings["vocab_size"], tokenizer_sha256)
-    buffer = io.BytesIO()  # np.save to a file on a full disk raises an error without the reason
-    np.save(buffer, counts)
-    _write_file(directory / UNIGRAM_COUNTS_FILE, buffer.getvalue())
-    entropy, cross_entropy = unigram_entropies_nats(counts[0], counts[1])
-    manifest = Manifest(
-        format=FORMAT,
-        vocab_size=settings["vocab_size"],
-        token_dtype=token_dtype(settings["vocab_size"]),
-        tokenizer_sha256=tokenizer_sha256,
-        unigram_counts_sha256=file_sha256(directory / UNIGRAM_COUNTS_FILE),
-        shards=shards,
-        sources=infos,
-        settings=settings,
-        versions={name: version(name) for name in ("numpy", "pyarrow", "sentencepiece")},
-        heldout_unigram_entropy_nats=entropy,
-        heldout_unigram_cross_entropy_nats=cross_entropy,
-    )
-    write_manifest(directory, manifest)
-    _sync_directory(directory)
+@contextmanager
+def _progress(label: str, total: int | None, say: Say) -> Iterator[Callable[[Any], None]]:
+    """Counts slices: a bar on a terminal, else a line a tenth."""
+    if sys.stderr.isatty():
+        with tqdm(desc=label, total=total, unit=" slices", leave=False) as bar:
+            yield lambda result: bar.update()
+        return
+    say(label)
+    count, step = 0, max(1, (total or 10) // 10)
 
+    def done(result: Any) -> None:
+        nonlocal count
+        count += 1
+        if total and total > 10 and count % step == 0:
+            say(f"{label}: {count} of {total} slices")
 
-def _write_file(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names in a directory as durable as the files: an fsync of a file does not cover its name."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unigram_counts(directory: Path, shards: tuple[ShardInfo, ...], vocab_size: int, sha256: str) -> np.ndarray:
-    counts = np.zeros((len(SPLITS), vocab_size), np.int64)
-    for info in shards:
-        shard = Shard(directory / info.file, info, token_dtype=token_dtype(vocab_size), tokenizer_sha256=sha256)
-        counts[SPLITS.index(info.split)] += np.bincount(shard.tokens, minlength=vocab_size)
-    return counts
-
-
-def unigram_entropies_nats(train: np.ndarray, heldout: np.ndarray) -> tuple[float, float]:
-    """Entropy of the held-out unigrams, and their cross-entropy under the train unigrams with one added to each count.
-
-    Nats a token, over ordinary ids only: specials are never predicted.
-    """
-    train, heldout = train[FIRST_ORDINARY_ID:] + 1, heldout[FIRST_ORDINARY_ID:]
-    p = heldout[heldout > 0] / heldout.sum()
-    q = train[heldout > 0] / train.sum()
-    return float(-(p * np.log(p)).sum()), float(-(p * np.log(q)).sum())
-
-
-def _progress(say: Callable[[str], None]) -> Progress:
-    """A bar on a terminal, else one line a pass and source."""
-
-    def progress(documents: Iterable[Any], label: str) -> Iterable[Any]:
-        if sys.stderr.isatty():
-            return tqdm(documents, desc=label, unit=" documents", leave=False)
-        say(label)
-        return documents
-
-    return progress
+    yield done

@@ -6,24 +6,27 @@ Read it through `preprocessing.shards`, which re-exports these names.
 import dataclasses
 import hashlib
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FORMAT = "sibert-corpus-1"
+from preprocessing.durable import write_whole
+
+FORMAT = "sibert-corpus-2"
 SPLITS = ("train", "heldout")
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FILE = "tokenizer.model"
 UNIGRAM_COUNTS_FILE = "unigram_counts.npy"
+SAMPLES_FILE = "samples.jsonl"
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One shard file. `tokens` counts the whole stream, the [SEP] that closes each document included."""
+    """One shard file; its documents are of one source. `tokens` counts the stream, each document's [SEP] included."""
 
     file: str
     split: str
+    source: str
     documents: int
     sentences: int
     tokens: int
@@ -35,8 +38,11 @@ class ShardInfo:
 class SourceInfo:
     """One source: what was read, what was kept (in all and per split), why the rest was dropped.
 
-    `words` are white-space words of the kept documents. `dropped` is reason -> documents. A local source is
-    identified by `files` ({path: file name, bytes, sha256}), a built-in one by `version`.
+    `words` are white-space words of the kept documents. `dropped` is reason -> documents, `dropped_lines` reason -> lines of
+    the others, `skipped` reason -> records that were no document (a broken line, say), the first of which `skipped_examples`
+    names. `duplicate_ids` counts kept documents whose id an earlier one has, too. `epochs` says how often an epoch of
+    training reads the source's train split. A source is identified by `origin` (its kind, and what pins it: a hub revision, a
+    version of Python) and by `files` ({path: file name, bytes, sha256}).
     """
 
     name: str
@@ -46,8 +52,13 @@ class SourceInfo:
     dropped: dict[str, int]
     documents: dict[str, int]
     tokens: dict[str, int]
+    dropped_lines: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    skipped_examples: tuple[str, ...] = ()
+    duplicate_ids: int = 0
+    epochs: float = 1.0
+    origin: dict[str, Any] = field(default_factory=dict)
     files: tuple[dict[str, Any], ...] = ()
-    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,7 @@ class Manifest:
     token_dtype: str
     tokenizer_sha256: str
     unigram_counts_sha256: str
+    samples_sha256: str
     shards: tuple[ShardInfo, ...]
     sources: tuple[SourceInfo, ...]
     settings: dict[str, Any]
@@ -90,12 +102,7 @@ def file_sha256(path: Path) -> str:
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write manifest.json atomically (temporary name, fsync, rename). Call it last."""
     text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    temporary = directory / (MANIFEST_FILE + ".writing")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, directory / MANIFEST_FILE)
+    write_whole(directory / MANIFEST_FILE, text.encode())
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -116,9 +123,14 @@ def read_manifest(directory: Path) -> Manifest:
         raise ValueError(f"{path}: format {found!r}, expected {FORMAT!r}; build the corpus again with this version")
     try:
         fields["shards"] = tuple(ShardInfo(**shard) for shard in fields["shards"])
-        fields["sources"] = tuple(SourceInfo(**{**source, "files": tuple(source["files"])}) for source in fields["sources"])
+        fields["sources"] = tuple(_source_info(source) for source in fields["sources"])
         return Manifest(**fields)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not a manifest of {FORMAT} ({error}); the file is damaged: build or copy the corpus again"
         ) from None
+
+
+def _source_info(fields: dict[str, Any]) -> SourceInfo:
+    lists = {name: tuple(fields[name]) for name in ("files", "skipped_examples")}
+    return SourceInfo(**{**fields, **lists})

@@ -4,9 +4,11 @@
     DIR/heldout-00000.arrow ...  token shards of the held-out split
     DIR/tokenizer.model          the SentencePiece model that made the ids
     DIR/unigram_counts.npy       int64 [len(SPLITS), vocab_size]: how often each id stands in each split's stream
+    DIR/samples.jsonl            a few documents' source text beside where they stand, for `audit`
     DIR/manifest.json            written last: sizes and hashes of all the others, settings, counts
 
-A shard is an Arrow IPC file of ONE record batch, one row a document, columns `source`, `id`, `title` (strings),
+A shard is an Arrow IPC file of ONE record batch, one row a document (all of one source), columns
+`source`, `id`, `title` (strings),
 `tokens` (list of uint16, or uint32 above 65536 pieces) and `sentence_ends` (list of int32, offsets within the
 document). One batch makes the children of `tokens` one flat buffer: the shard's token stream, read without a copy
 from the memory map. A document is its sentences' tokens, then one [SEP]. The sentence ends leave the [SEP] out: the
@@ -14,20 +16,23 @@ last one is the document's end minus 1. No [CLS] and no [PAD] is stored.
 The schema's metadata holds format, split, vocab_size and the tokenizer's sha256, so a file describes itself.
 """
 
-import os
+import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
+from preprocessing.durable import written
 from preprocessing.manifest import (
     FORMAT,
     MANIFEST_FILE,
+    SAMPLES_FILE,
     SPLITS,
     TOKENIZER_FILE,
     UNIGRAM_COUNTS_FILE,
@@ -90,9 +95,8 @@ class ShardWriter:
 
     def __init__(
         self,
-        directory: Path | str,
+        path: Path | str,
         split: str,
-        index: int,
         token_dtype: str,
         *,
         vocab_size: int | None = None,
@@ -102,7 +106,7 @@ class ShardWriter:
             raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
         if token_dtype not in ("uint16", "uint32"):
             raise ValueError(f"token_dtype {token_dtype!r}, expected 'uint16' or 'uint32'")
-        self.path = Path(directory) / f"{split}-{index:05d}.arrow"
+        self.path = Path(path)
         self.split, self.token_dtype = split, token_dtype
         self._id_limit = vocab_size or 1 << (8 * np.dtype(token_dtype).itemsize)
         self._metadata = {
@@ -124,26 +128,38 @@ class ShardWriter:
         return len(self._tokens)
 
     def add(self, document: Document) -> None:
-        """Append a document and its closing [SEP]. ValueError: an empty sentence or document, an id out of range."""
+        """Append a document and its closing [SEP]. ValueError: something empty, another source, an id out of range."""
         if not document.sentences or not all(map(len, document.sentences)):
             raise ValueError(f"document {document.id!r} of {document.source}: it or one of its sentences is empty")
+        if self._strings["source"] and document.source != self._strings["source"][0]:
+            raise ValueError(f"document {document.id!r} of {document.source} in a shard of {self._strings['source'][0]}")
         start = len(self._tokens)
-        highest = max(map(max, document.sentences))
-        lowest = min(map(min, document.sentences))
-        if lowest < 0 or highest >= self._id_limit:
+        try:
+            self._extend(document.sentences)
+        except (OverflowError, ValueError):
+            del self._tokens[start:]
+            lowest, highest = min(map(min, document.sentences)), max(map(max, document.sentences))
             raise ValueError(
                 f"document {document.id!r} of {document.source}: token ids {lowest}..{highest}, "
                 f"expected 0..{self._id_limit - 1}"
-            )
-        for sentence in document.sentences:
-            self._tokens.extend(sentence)
-            self._sentence_ends.append(len(self._tokens) - start)
+            ) from None
+        self._sentence_ends.extend(accumulate(map(len, document.sentences)))
         self._tokens.append(SEP_ID)
         self._document_offsets.append(len(self._tokens))
         self._sentence_offsets.append(len(self._sentence_ends))
         self._strings["source"].append(document.source)
         self._strings["id"].append(document.id)
         self._strings["title"].append(document.title)
+
+    def _extend(self, sentences: Sequence[Sequence[int]]) -> None:
+        new = array(self._tokens.typecode, chain.from_iterable(sentences))
+        if max(new) >= self._id_limit:
+            raise ValueError("an id beyond the vocabulary")
+        self._tokens += new
+
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """How often each id stands in the shard: int64 [vocab_size]."""
+        return np.bincount(np.frombuffer(self._tokens, self.token_dtype), minlength=vocab_size)
 
     def _record_batch(self) -> pa.RecordBatch:
         def lists(offsets: array, values: Any) -> pa.ListArray:
@@ -162,28 +178,7 @@ class ShardWriter:
             return self._info
         if not self._tokens:
             raise ValueError(f"{self.path}: a shard without documents")
-        batch = self._record_batch()
-        temporary = self.path.with_name(self.path.name + ".writing")
-        try:
-            with open(temporary, "wb") as file:
-                with pa.ipc.new_file(file, batch.schema) as writer:
-                    writer.write_batch(batch)
-                file.flush()
-                os.fsync(file.fileno())
-            digest, size = file_sha256(temporary), temporary.stat().st_size
-            os.rename(temporary, self.path)
-        except BaseException:  # Ctrl-C too: nothing half-written stays behind
-            temporary.unlink(missing_ok=True)
-            raise
-        self._info = ShardInfo(
-            file=self.path.name,
-            split=self.split,
-            documents=batch.num_rows,
-            sentences=len(self._sentence_ends),
-            tokens=len(self._tokens),
-            bytes=size,
-            sha256=digest,
-        )
+        self._info = write_batch(self.path, self._record_batch())
         return self._info
 
     def __enter__(self) -> Self:
@@ -194,21 +189,64 @@ class ShardWriter:
             self.close()
 
 
+def write_batch(path: Path, batch: pa.RecordBatch) -> ShardInfo:
+    """Write a shard's record batch and return what it holds. OSError: could not write."""
+    with written(path) as file:
+        hashing = _Hashing(file)
+        with pa.ipc.new_file(pa.PythonFile(hashing, mode="w"), batch.schema) as writer:
+            writer.write_batch(batch)
+    metadata = batch.schema.metadata
+    return ShardInfo(
+        file=path.name,
+        split=metadata[b"split"].decode(),
+        source=batch.column("source")[0].as_py(),
+        documents=batch.num_rows,
+        sentences=len(batch.column("sentence_ends").flatten()),
+        tokens=len(batch.column("tokens").flatten()),
+        bytes=path.stat().st_size,
+        sha256=hashing.sha256.hexdigest(),
+    )
+
+
+class _Hashing:
+    """A file that hashes what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.sha256, self.closed = file, hashlib.sha256(), False
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        """The file is its owner's to close."""
+
+
 class Shard:
     """One shard on a memory map. The arrays are read-only views of the file; they keep the map alive.
 
     tokens: [info.tokens], the flat stream. document_ends: [len(self)] int32, the absolute end offset of each
     document in the stream (its [SEP] included: document i is tokens[document_ends[i - 1]:document_ends[i]]).
+    epochs: how often an epoch of training reads the shard. batch: the Arrow record batch.
     """
 
-    def __init__(self, path: Path | str, info: ShardInfo, *, token_dtype: str, tokenizer_sha256: str = "") -> None:
-        self.path, self.info = Path(path), info
+    def __init__(
+        self, path: Path | str, info: ShardInfo, *, token_dtype: str, tokenizer_sha256: str = "", epochs: float = 1.0
+    ) -> None:
+        self.path, self.info, self.epochs = Path(path), info, epochs
         try:
             with pa.memory_map(str(path)) as source:
                 reader = pa.ipc.open_file(source)
-                batches, batch = reader.num_record_batches, reader.get_batch(0)
+                batches, self.batch = reader.num_record_batches, reader.get_batch(0)
         except (pa.ArrowInvalid, IndexError) as error:
             raise ValueError(f"{path}: not an Arrow file ({error}); {REMEDY}") from None
+        batch = self.batch
         metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
         tokens_column, self._sentences_column = batch.column("tokens"), batch.column("sentence_ends")
         self.tokens: np.ndarray = tokens_column.values.to_numpy(zero_copy_only=True)
@@ -219,6 +257,7 @@ class Shard:
         expected = {
             "format": (metadata.get("format"), FORMAT),
             "split": (metadata.get("split"), info.split),
+            "source": (batch.column("source")[0].as_py() if batch.num_rows else None, info.source),
             "tokenizer": (metadata.get("tokenizer_sha256"), tokenizer_sha256),
             "token type": (str(self.tokens.dtype), token_dtype),
             "record batches": (batches, 1),
@@ -273,12 +312,15 @@ class Corpus:
         if split not in SPLITS:
             raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
         if split not in self._shards:
-            facts = {
+            facts: dict[str, Any] = {
                 "token_dtype": self.manifest.token_dtype,
                 "tokenizer_sha256": self.manifest.tokenizer_sha256,
             }
             infos = [info for info in self.manifest.shards if info.split == split]
-            self._shards[split] = tuple(Shard(self.directory / info.file, info, **facts) for info in infos)
+            epochs = {source.name: source.epochs if split == "train" else 1.0 for source in self.manifest.sources}
+            self._shards[split] = tuple(
+                Shard(self.directory / info.file, info, **facts, epochs=epochs[info.source]) for info in infos
+            )
         return self._shards[split]
 
     def unigram_counts(self, split: str) -> np.ndarray:
@@ -299,6 +341,7 @@ def open_corpus(directory: Path | str, verify: Literal["sizes", "hashes"] = "has
     for name, digest in (
         (TOKENIZER_FILE, manifest.tokenizer_sha256),
         (UNIGRAM_COUNTS_FILE, manifest.unigram_counts_sha256),
+        (SAMPLES_FILE, manifest.samples_sha256),
     ):
         path = directory / name
         found = _hash_of(path)

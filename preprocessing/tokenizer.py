@@ -7,9 +7,10 @@ import io
 import multiprocessing
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeAlias
 
 import sentencepiece
 
@@ -20,6 +21,7 @@ SAMPLE_CHARACTERS = 20_000_000
 # while the number of cores they run on does not.
 TRAINING_THREADS = 4
 MAX_SENTENCE_BYTES = 16_384
+Tag: TypeAlias = tuple[str, int]  # source, draw of the document
 
 
 class TextSample:
@@ -31,12 +33,23 @@ class TextSample:
     def __init__(self, seed: int, limit_characters: int = SAMPLE_CHARACTERS) -> None:
         self._key = f"tokenizer sample {seed}".encode()
         self._limit, self._characters = limit_characters, 0
-        self._heap: list[tuple[int, str, int]] = []  # the highest hash on top: (-hash, paragraph, tag)
+        self._heap: list[tuple[int, str, Tag]] = []  # the highest hash on top: (-hash, paragraph, tag)
 
-    def add(self, paragraph: str, tag: int) -> None:
-        """Offer a paragraph; `tag` says whose it is (see `paragraphs`)."""
+    def add(self, paragraph: str, tag: Tag, fraction: float = 1.0) -> None:
+        """Offer a paragraph; `tag` says whose it is (see `paragraphs`).
+
+        fraction: of its source that is offered. The hash shrinks by it, so that a source of which a tenth is offered is
+        drawn from ten times as often, and the sample has the sources' own proportions.
+        """
         hashed = hashlib.blake2b(paragraph.encode(), digest_size=8, key=self._key).digest()
-        negative = -int.from_bytes(hashed)
+        self._push(-int(int.from_bytes(hashed) * fraction), paragraph, tag)
+
+    def merge(self, other: "TextSample") -> None:
+        """Take over what another sample of the same seed holds."""
+        for negative, paragraph, tag in other._heap:
+            self._push(negative, paragraph, tag)
+
+    def _push(self, negative: int, paragraph: str, tag: Tag) -> None:
         if self._characters >= self._limit and negative <= self._heap[0][0]:
             return
         heapq.heappush(self._heap, (negative, paragraph, tag))
@@ -44,9 +57,9 @@ class TextSample:
         while self._characters - len(self._heap[0][1]) >= self._limit:
             self._characters -= len(heapq.heappop(self._heap)[1])
 
-    def paragraphs(self, without: set[int]) -> list[str]:
-        """The sample, in an order that depends on nothing but itself, less those tagged with one of `without`."""
-        return [paragraph for _, paragraph, tag in sorted(self._heap, reverse=True) if tag not in without]
+    def paragraphs(self, without: Callable[[Tag], bool]) -> list[str]:
+        """The sample, in an order that depends on nothing but itself, less those whose tag is to be left out."""
+        return [paragraph for _, paragraph, tag in sorted(self._heap, reverse=True) if not without(tag)]
 
 
 def train(sentences: Sequence[str], vocab_size: int) -> bytes:
@@ -57,16 +70,17 @@ def train(sentences: Sequence[str], vocab_size: int) -> bytes:
     """
     # Not fork: the trainer's own threads hung in a child forked from a process that had threads (torch's, say).
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_train_and_send, args=(sentences, vocab_size, sender), daemon=True)
+    here, there = context.Pipe()
+    child = context.Process(target=_receive_train_and_send, args=(there, vocab_size), daemon=True)
     # A Ctrl-C between the child's start and the moment it is known here would leave it running: it has to wait.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         child.start()
-        sender.close()  # else the end of the child would not end the wait
+        there.close()  # else the end of the child would not end the waits
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        result = receiver.recv()
-    except EOFError:
+        here.send(sentences)
+        result = here.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         child.join()
         raise OSError(f"tokenizer training ended with signal or code {child.exitcode}; out of memory?") from None
     finally:
@@ -79,17 +93,19 @@ def train(sentences: Sequence[str], vocab_size: int) -> bytes:
     return result
 
 
-def _train_and_send(sentences: Sequence[str], vocab_size: int, sender: Connection) -> None:
+def _receive_train_and_send(parent: Connection, vocab_size: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     result: bytes | ValueError
     try:
-        result = _train(sentences, vocab_size)
+        result = _train(parent.recv(), vocab_size)
     except ValueError as error:
         result = error
-    with contextlib.suppress(BrokenPipeError):  # the parent was killed: nobody wants it any more
-        sender.send(result)
+    except EOFError:  # the parent was killed
+        return
+    with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: nobody wants the model any more
+        parent.send(result)
 
 
 def _train(sentences: Sequence[str], vocab_size: int) -> bytes:

@@ -44,7 +44,7 @@ def write_corpus(directory: Path, documents: Documents, split: str = "train") ->
     directory.mkdir(parents=True, exist_ok=True)
     shards = []
     for index, shard in enumerate(documents):
-        with ShardWriter(directory, split, index, "uint16", vocab_size=VOCAB_SIZE) as writer:
+        with ShardWriter(directory / f"{split}-{index:05d}.arrow", split, "uint16", vocab_size=VOCAB_SIZE) as writer:
             for number, sentences in enumerate(shard):
                 writer.add(Document("made up", str(number), "", sentences))
         shards.append(Shard(writer.path, writer.close(), token_dtype="uint16"))

@@ -10,34 +10,34 @@ import pytest
 from small_corpora import build_small, write_rows
 
 from preprocessing.shards import Corpus
-from preprocessing.sources import builtin_sources
+from preprocessing.sources.builtin import builtin_sources, read_builtin
 
 
 @pytest.fixture(scope="session")
 def topics() -> list[dict[str, Any]]:
     """Forty different articles of Python's language reference, as rows of a JSON-lines file."""
-    (reference,) = (source for source in builtin_sources() if source.name == "python-reference")
-    rows = {d.text[:4000]: {"id": d.id, "title": d.title, "text": d.text[:4000]} for d in reference.documents()}
+    reference = (d for source in builtin_sources() for d in read_builtin(source) if d.source == "python-reference")
+    rows = {d.text[:4000]: {"id": d.id, "title": d.title, "text": d.text[:4000]} for d in reference}
     return [row for row in rows.values() if len(row["text"].split()) > 60][:40]
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole built-in corpus as a file: 2 MB, seconds of tokenizer training."""
-    rows = [{"title": d.title, "text": d.text} for source in builtin_sources() for d in source.documents()]
+    rows = [{"title": d.title, "text": d.text} for source in builtin_sources() for d in read_builtin(source)]
     return write_rows(tmp_path_factory.mktemp("library") / "library.jsonl", rows)
 
 
 @pytest.fixture(scope="session")
 def articles(tmp_path_factory: pytest.TempPathFactory, topics: list[dict[str, Any]]) -> Path:
-    """The forty articles as a gzipped JSON-lines file."""
-    return write_rows(tmp_path_factory.mktemp("source") / "articles.jsonl.gz", topics)
+    """The forty articles as a JSON-lines file of some 100 kB."""
+    return write_rows(tmp_path_factory.mktemp("source") / "articles.jsonl", topics)
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory, articles: Path) -> Corpus:
     """A small corpus for reading; do not write into it."""
-    return build_small(tmp_path_factory.mktemp("corpus") / "out", f"articles={articles}", shard_tokens=8000)
+    return build_small(tmp_path_factory.mktemp("corpus") / "out", f"articles={articles}", slice_mb=0.02)
 
 
 @pytest.fixture

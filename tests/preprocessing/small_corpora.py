@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocessing.build import build
+from preprocessing.build import Settings, build
+from preprocessing.plan import Gates
 from preprocessing.shards import Corpus, open_corpus
-from preprocessing.sources import parse_sources
+from preprocessing.sources.source import parse_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCAB_SIZE = 300  # small, so that training takes a fraction of a second
@@ -25,11 +26,16 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def build_small(out: Path, *arguments: str, **settings: Any) -> Corpus:
+def build_small(out: Path, *arguments: str, workers: int = 1, gates: Gates | None = None, **settings: Any) -> Corpus:
     """Build with the library, small and silent."""
-    wanted = {"vocab_size": VOCAB_SIZE, "heldout_fraction": 0.1, **settings}
-    build(parse_sources(list(arguments), max_document_mb=20), out, say=lambda line: None, **wanted)
+    wanted = Settings(**{"vocab_size": VOCAB_SIZE, "heldout_fraction": 0.1, **settings})
+    build(parse_sources(list(arguments)), out, wanted, gates=gates, workers=workers, say=lambda line: None)
     return open_corpus(out)
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    """Every file of a corpus."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def start_cli(*arguments: str | Path) -> "subprocess.Popen[str]":

@@ -1,5 +1,6 @@
 """The command line on bad days: exit code 2, one line that helps, nothing left behind. Real processes, real files."""
 
+import bz2
 import gzip
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from small_corpora import ROOT, run_cli, start_cli
 
 from preprocessing.__main__ import main
-from preprocessing.shards import Corpus, open_corpus
+from preprocessing.shards import Corpus
 
 Rows = list[dict[str, Any]]
 
@@ -67,21 +69,45 @@ def fifty_megabytes(path: Path, topics: Rows) -> Path:
     return path
 
 
+def nul_byte(path: Path, topics: Rows) -> Path:
+    path = path.with_suffix(".txt")
+    path.write_bytes(b"Text and a \x00 byte. " * 50)
+    return path
+
+
+def truncated_bz2(path: Path, topics: Rows) -> Path:
+    path = path.with_suffix(".jsonl.bz2")
+    whole = bz2.compress(good_lines(topics) * 50)
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def all_null(path: Path, topics: Rows) -> Path:
+    path.write_bytes(b'{"text": null}\n' * 30)
+    return path
+
+
+def without_letters(path: Path, topics: Rows) -> Path:
+    path.write_bytes(b'{"text": "=== *** ---\\n... !!!"}\n' * 30)
+    return path
+
+
 BAD_SOURCES: dict[str, tuple[Callable[[Path, Rows], Path], list[str]]] = {
     "empty": (empty, ["source bad (bad.jsonl) is empty: 0 documents"]),
-    "glob matches nothing": (matches_nothing, ["no file matches", "*.nothing.jsonl"]),
-    "truncated gzip": (truncated_gzip, ["bad.jsonl.gz:", "broken gzip file", "bytes are here", "fetch it again"]),
-    "corrupt gzip": (corrupt_gzip, ["bad.jsonl.gz:151: broken gzip file (CRC check failed"]),
-    "not gzip": (not_gzip, ["bad.jsonl.gz:1: broken gzip file (Not a gzipped file"]),
-    "not JSON": (fourth_line(b"{'text': 1}"), ["bad.jsonl:4: not JSON", "expected one JSON object a line"]),
-    "not an object": (fourth_line(b'["text"]'), ["bad.jsonl:4: a JSON list, expected an object"]),
-    "missing column": (fourth_line(b'{"title": "t", "body": "x"}'), ["bad.jsonl:4: no 'text' column", "body, title"]),
-    "text is a number": (fourth_line(b'{"text": 5}'), ["bad.jsonl:4: 'text' is of type int, expected a string"]),
-    "invalid UTF-8": (fourth_line(b'{"text": "caf\xe9"}'), ["bad.jsonl:4: invalid UTF-8 (byte 0xe9"]),
-    "50 MB document": (
-        fifty_megabytes,
-        ["bad.jsonl:4: a document of 50.0 MB, expected at most 20 MB", "--max-document-mb"],
-    ),
+    "glob matches nothing": (matches_nothing, ["no such file", "*.nothing.jsonl"]),
+    "truncated gzip": (truncated_gzip, ["bad.jsonl.gz: truncated file", "fetch the file again", "--max-bad 1 (it is 0)"]),
+    "truncated bz2": (truncated_bz2, ["bad.jsonl.bz2: truncated file", "fetch the file again"]),
+    "corrupt gzip": (corrupt_gzip, ["bad.jsonl.gz: broken compression", "incorrect data check"]),
+    "not gzip": (not_gzip, ["bad.jsonl.gz: broken compression", "incorrect header"]),
+    "not JSON": (fourth_line(b"{'text': 1}"), ["bad.jsonl@", "not JSON", "expected one JSON object a line", "--max-bad 1"]),
+    "not an object": (fourth_line(b'["text"]'), ["bad.jsonl@", "a JSON list, expected an object"]),
+    "missing column": (fourth_line(b'{"title": "t", "body": "x"}'), ["no text column", "body, title"]),
+    "empty column": (all_null, ["all 30 documents were dropped (30 empty text)"]),
+    "without a letter": (without_letters, ["all 30 documents were dropped (30 too short)"]),
+    "text is a number": (fourth_line(b'{"text": 5}'), ["'text' is of type int, expected a string"]),
+    "invalid UTF-8": (fourth_line(b'{"text": "caf\xe9"}'), ["invalid UTF-8: byte 0xe9"]),
+    "NUL byte": (nul_byte, ["bad.txt", "NUL byte"]),
+    "50 MB document": (fifty_megabytes, ["bad.jsonl@", "too long: 50.0 MB", "expected at most 20 MB"]),
 }
 
 
@@ -105,7 +131,7 @@ def test_a_bad_source(kind: str, topics: Rows, tmp_path: Path, capfd: pytest.Cap
 def test_a_bad_source_in_a_real_process(topics: Rows, tmp_path: Path) -> None:
     source = fourth_line(b"nonsense")(tmp_path / "bad.jsonl", topics)
     done = run_cli("build", "--source", source, "--out", tmp_path / "out")
-    assert_refused(done.returncode, done.stderr, "bad.jsonl:4: not JSON")
+    assert_refused(done.returncode, done.stderr, "bad.jsonl@", "not JSON")
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -158,25 +184,27 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(("size_kb", "phase"), [(100, "the tokenizer"), (270, "a shard")])
+@pytest.mark.parametrize(("size_kb", "phase"), [(100, "the tokenizer"), (290, "a slice"), (400, "the corpus")])
 def test_a_full_disk(
     small_disk: Callable[[int], Path], articles: Path, size_kb: int, phase: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Nothing at OUT, nothing half-written in the work folder, and with more room the same command goes on."""
     disk = small_disk(size_kb)
-    code = main(["build", "--source", str(articles), "--vocab-size", "300", "--out", str(disk / "out")])
-    assert_refused(code, capfd.readouterr().err, f"{disk}: disk full: ", "bytes were written", "free some space")
-    assert list(disk.iterdir()) == []
+    command = ["build", "--source", str(articles), "--vocab-size", "300", "--out", str(disk / "out"), "--workers", "1"]
+    code = main(command)
+    assert_refused(code, capfd.readouterr().err, f"{disk}: disk full: ", "what is finished stays", "free some space")
+    assert [path.name for path in disk.iterdir()] == ["out.work"]
+    assert not [path for path in disk.rglob("*") if ".writing-" in path.name]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+    assert main(command) == 0
+    assert [path.name for path in disk.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle(number: signal.Signals, library: Path, tmp_path: Path) -> None:
     """The signal comes while the tokenizer trains: seconds of C++ that know nothing of signals."""
     process = start_cli("build", "--source", library, "--out", tmp_path / "out")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("training the tokenizer"):
-            break
-    assert [path.name for path in tmp_path.iterdir()] == [f"out.building-{process.pid}"]
+    wait_for_line(process, "training the tokenizer")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -185,20 +213,27 @@ def test_stopped_in_the_middle(number: signal.Signals, library: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_outright_leaves_no_corpus_and_the_next_build_works(articles: Path, tmp_path: Path) -> None:
-    command = ("build", "--source", articles, "--vocab-size", "300", "--out", tmp_path / "out")
-    process = start_cli(*command)
+def wait_for_line(process: "subprocess.Popen[str]", start: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        if line.startswith("training the tokenizer"):
-            break
-    process.kill()
-    process.communicate()
-    assert [path.name for path in tmp_path.iterdir()] == [f"out.building-{process.pid}"]
-    done = run_cli(*command)
+        if line.startswith(start):
+            return
+    raise AssertionError(f"the process ended without a line {start!r}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_among_the_slices_goes_on(number: signal.Signals, library: Path, tmp_path: Path) -> None:
+    """Workers and all: the pipe they share is closed by the last of them."""
+    settings = ("--source", library, "--vocab-size", "300", "--slice-mb", "0.1", "--workers", "2", "--out", tmp_path / "out")
+    process = start_cli("build", *settings)
+    wait_for_line(process, "encoding: ")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "python -m preprocessing: stopped\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.work"]
+    done = run_cli("build", *settings)
     assert done.returncode == 0, done.stderr
-    assert f"out.building-{process.pid}: left by a build that was killed" in done.stdout
-    assert open_corpus(tmp_path / "out").vocab_size == 300
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_build_and_inspect_say_the_same(articles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +265,9 @@ def test_sequences_come_from_the_stream(corpus: Corpus, capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)["sequences"] == sequences
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["inspect", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([verb, "--help"] for verb in ["build", "tokenizer", "shard", "finalize", "audit", "inspect"])]
+)
 def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -246,6 +283,12 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["buidl"], "invalid choice"),
         (["build", "--source", "builtin", "--out", "x", "--vocab-size", "many"], "invalid int value"),
         (["build", "--source", "builtin", "--out", "x", "--max-document-mb", "0"], "--max-document-mb 0"),
+        (["build", "--source", "builtin", "--out", "x", "--epochs", "wiki"], "expected NAME=NUMBER"),
+        (["build", "--source", "builtin", "--out", "x", "--expect", "wiki:pages=4"], "expected NAME:documents=N"),
+        (["build", "--source", "builtin", "--out", "x", "--expect", "wiki:words=4"], "--expect wiki: no such source"),
+        (["build", "--source", "builtin", "--out", "x", "--workers", "0"], "expected 1 or more processes"),
+        (["shard", "--task", "4/4", "--out", "x"], "expected I/N with 0 <= I < N"),
+        (["audit", "x"], "no such directory"),
         (["inspect", "x", "--colour"], "unrecognized arguments"),
     ],
 )
@@ -259,6 +302,24 @@ def test_mistyped_commands(
         code = int(str(stopped.code))
     assert_refused(code, capfd.readouterr().err, part)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_audit_of_a_built_corpus(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    command = ["audit", str(corpus.directory), "--html", str(page), "--positions", "20000"]
+    assert main(command) == 0, capsys.readouterr().out
+    assert f"page: {page}" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(check["passed"] for check in found["checks"])
+    assert all(escape(check["name"]) in page.read_text() for check in found["checks"])
+
+
+def test_the_audit_of_a_damaged_corpus_exits_1(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(copied)
+    assert main(["audit", str(copied), "--positions", "20000"]) == 1
+    assert "train-00000.arrow" in capsys.readouterr().out
+    assert (copied.parent / "copy.audit.html").is_file()
 
 
 def test_preprocessing_needs_neither_torch_nor_deepspeed() -> None:

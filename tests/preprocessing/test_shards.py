@@ -26,7 +26,7 @@ ids = st.integers(1, 65535)
 texts = st.text(max_size=8)
 documents = st.builds(
     Document,
-    source=texts,
+    source=st.just("a source"),
     id=texts,
     title=texts,
     sentences=st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=5),
@@ -34,7 +34,7 @@ documents = st.builds(
 
 
 def write(directory: Path, documents: list[Document], dtype: str = "uint16") -> Shard:
-    with ShardWriter(directory, "train", 7, dtype, tokenizer_sha256="abc") as writer:
+    with ShardWriter(directory / "train-00007.arrow", "train", dtype, tokenizer_sha256="abc") as writer:
         for document in documents:
             writer.add(document)
     info = writer.close()
@@ -110,16 +110,23 @@ def test_uint16_reaches_to_65536_pieces(tmp_path: Path) -> None:
     ],
 )
 def test_the_writer_refuses_what_it_could_not_give_back(tmp_path: Path, sentences: list[list[int]], message: str) -> None:
-    with ShardWriter(tmp_path, "train", 0, "uint16", vocab_size=100) as writer:
+    with ShardWriter(tmp_path / "train-00000.arrow", "train", "uint16", vocab_size=100) as writer:
         with pytest.raises(ValueError, match=message):
             writer.add(Document("s", "1", "", sentences))
         writer.add(Document("s", "1", "", [[99]]))
     assert writer.close().tokens == 2
 
 
+def test_a_shard_is_of_one_source(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path / "train-00000.arrow", "train", "uint16")
+    writer.add(Document("wiki", "1", "", [[5]]))
+    with pytest.raises(ValueError, match="document '2' of books in a shard of wiki"):
+        writer.add(Document("books", "2", "", [[5]]))
+
+
 def test_an_error_leaves_no_file(tmp_path: Path) -> None:
     def fail_halfway() -> None:
-        with ShardWriter(tmp_path, "train", 0, "uint16") as writer:
+        with ShardWriter(tmp_path / "train-00000.arrow", "train", "uint16") as writer:
             writer.add(Document("s", "1", "", [[5]]))
             raise RuntimeError
 
@@ -130,7 +137,7 @@ def test_an_error_leaves_no_file(tmp_path: Path) -> None:
 
 def test_an_obstacle_at_the_rename_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "train-00000.arrow").mkdir()
-    writer = ShardWriter(tmp_path, "train", 0, "uint16")
+    writer = ShardWriter(tmp_path / "train-00000.arrow", "train", "uint16")
     writer.add(Document("s", "1", "", [[5]]))
     with pytest.raises(OSError, match=r"train-00000\.arrow"):
         writer.close()
@@ -187,8 +194,8 @@ DAMAGES = {
     "missing": r"train-00000\.arrow: missing",
     "no manifest": r"not a finished corpus: .*preprocessing build` again",
     "half a manifest": r"manifest\.json: not JSON",
-    "unknown format": r"format 'sibert-corpus-9', expected 'sibert-corpus-1'",
-    "unknown field": r"manifest\.json: not a manifest of sibert-corpus-1 .*colour",
+    "unknown format": r"format 'sibert-corpus-9', expected 'sibert-corpus-2'",
+    "unknown field": r"manifest\.json: not a manifest of sibert-corpus-2 .*colour",
     "another tokenizer": r"tokenizer\.model: manifest of another tokenizer",
     "other counts": r"unigram_counts\.npy: manifest of another corpus",
 }

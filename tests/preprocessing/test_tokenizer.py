@@ -81,8 +81,8 @@ def test_the_sample_is_bounded_and_independent_of_the_order(lines: list[str]) ->
     def sample(order: list[int], seed: int = 1, limit: int = 5000) -> list[str]:
         kept = TextSample(seed, limit)
         for i in order:
-            kept.add(lines[i], i)
-        return kept.paragraphs(without=set())
+            kept.add(lines[i], ("source", i))
+        return kept.paragraphs(without=lambda tag: False)
 
     order = list(range(len(lines)))
     straight = sample(order)
@@ -91,6 +91,30 @@ def test_the_sample_is_bounded_and_independent_of_the_order(lines: list[str]) ->
     assert sample(order, seed=2) != straight
     assert 5000 <= sum(map(len, straight)) < 5000 + max(map(len, lines))
     assert sorted(sample(order, limit=10**9)) == sorted(lines)  # room for all: all
+
+
+def test_a_merged_sample_is_the_sample_of_all(lines: list[str]) -> None:
+    whole, parts = TextSample(1, 5000), [TextSample(1, 5000) for _ in range(3)]
+    for i, line in enumerate(lines):
+        for sample in (whole, parts[i % 3]):
+            sample.add(line, ("source", i))
+    merged = TextSample(1, 5000)
+    for part in parts:
+        merged.merge(part)
+    keep_all, keep_odd = (lambda tag: False), (lambda tag: tag[1] % 2 == 0)
+    assert merged.paragraphs(keep_all) == whole.paragraphs(keep_all)
+    assert set(merged.paragraphs(keep_odd)) <= set(lines[1::2])
+
+
+def test_a_source_of_which_a_tenth_is_offered_keeps_its_share(lines: list[str]) -> None:
+    """Two sources of the same size, one offered whole, one in a tenth of its lines."""
+    sample = TextSample(1, sum(map(len, lines)) // 20)
+    for i, line in enumerate(lines):
+        sample.add(f"a {line}", ("a", i))
+        if i % 10 == 0:
+            sample.add(f"b {line}", ("b", i), fraction=0.1)
+    shares = [len([p for p in sample.paragraphs(lambda tag: False) if p[0] == name]) for name in "ab"]
+    assert 0.6 < shares[0] / shares[1] < 1.6, shares
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Where documents come from: local files, datasets of the Hugging Face hub, and the built-in corpus."""
