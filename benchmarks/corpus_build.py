@@ -22,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,16 @@ BLOCK = 128
 
 
 def texts(paths: list[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of JSON-lines files, the files in turn."""
+    """The rows of JSON-lines files, at every moment about as much text of each."""
     with ExitStack() as stack:
-        files = [stack.enter_context(gzip.open(path, "rt", encoding="utf-8")) for path in paths]
-        for lines in zip_longest(*files):
-            yield from (json.loads(line) for line in lines if line is not None)
+        given = {stack.enter_context(gzip.open(path, "rt", encoding="utf-8")): 0 for path in paths}
+        while given:
+            file = min(given, key=lambda one: given[one])
+            if not (line := file.readline()):
+                del given[file]
+                continue
+            given[file] += len(line)
+            yield json.loads(line)
 
 
 def write_rows(path: Path, rows: Iterator[dict[str, Any]], mb: float) -> float:

@@ -14,12 +14,11 @@ EXAMPLES = 20  # skipped records that are named; the others are counted
 
 
 class KeptDocument(NamedTuple):
-    """A document that passed the filters. `fingerprint`: 16 bytes of its text; `draw`: its seeded hash, 64 bits."""
+    """A document that passed the filters. `draw`: a seeded hash of its text, 64 bits."""
 
     raw: RawDocument
     paragraphs: list[str]
     words: int
-    fingerprint: bytes
     draw: int
 
 
@@ -87,9 +86,8 @@ def kept_documents(
             tally.dropped[reason] += 1
             continue
         tally.dropped_lines.update(cleaned.dropped_lines)
-        fingerprint = digest(cleaned.paragraphs)
-        draw = int.from_bytes(hashlib.blake2b(fingerprint, digest_size=8, key=key).digest())
-        yield KeptDocument(record, cleaned.paragraphs, words, fingerprint, draw)
+        draw = int.from_bytes(hashlib.blake2b(digest(cleaned.paragraphs), digest_size=8, key=key).digest())
+        yield KeptDocument(record, cleaned.paragraphs, words, draw)
 
 
 def _unwanted(paragraphs: Sequence[str], words: int, settings: dict[str, Any]) -> str | None:

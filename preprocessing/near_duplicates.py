@@ -5,8 +5,8 @@ signatures agree in as large a part of their places as their documents share shi
 take 0.04. Documents are compared only if all places of one band agree (locality sensitive hashing).
 
 Signatures come from rensa (compiled, no dependencies, 0.07 ms for 3,000 words; joining the shingles takes 1 ms), whose
-algorithm carries a version number, which is checked: signatures of different versions do not compare. datasketch would
-need scipy too, and is some ten times slower.
+algorithm carries a version number, which is checked: signatures of different versions do not compare. (datasketch would
+need scipy too.)
 """
 
 import itertools

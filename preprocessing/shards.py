@@ -20,7 +20,7 @@ import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -127,35 +127,40 @@ class ShardWriter:
         """Tokens added so far, [SEP]s included."""
         return len(self._tokens)
 
-    def add(self, document: Document) -> None:
-        """Append a document and its closing [SEP]. ValueError: something empty, another source, an id out of range."""
+    def add(self, document: Document) -> bytes:
+        """Append a document and its closing [SEP]; returns its tokens as they are stored, without the [SEP].
+
+        ValueError: something empty, another source, an id out of range.
+        """
         if not document.sentences or not all(map(len, document.sentences)):
             raise ValueError(f"document {document.id!r} of {document.source}: it or one of its sentences is empty")
         if self._strings["source"] and document.source != self._strings["source"][0]:
             raise ValueError(f"document {document.id!r} of {document.source} in a shard of {self._strings['source'][0]}")
-        start = len(self._tokens)
         try:
-            self._extend(document.sentences)
+            new = self._stored(document.sentences)
         except (OverflowError, ValueError):
-            del self._tokens[start:]
             lowest, highest = min(map(min, document.sentences)), max(map(max, document.sentences))
             raise ValueError(
                 f"document {document.id!r} of {document.source}: token ids {lowest}..{highest}, "
                 f"expected 0..{self._id_limit - 1}"
             ) from None
-        self._sentence_ends.extend(accumulate(map(len, document.sentences)))
+        self._tokens += new
         self._tokens.append(SEP_ID)
+        self._sentence_ends.extend(accumulate(map(len, document.sentences)))
         self._document_offsets.append(len(self._tokens))
         self._sentence_offsets.append(len(self._sentence_ends))
         self._strings["source"].append(document.source)
         self._strings["id"].append(document.id)
         self._strings["title"].append(document.title)
+        return new.tobytes()
 
-    def _extend(self, sentences: Sequence[Sequence[int]]) -> None:
-        new = array(self._tokens.typecode, chain.from_iterable(sentences))
-        if max(new) >= self._id_limit:
+    def _stored(self, sentences: Sequence[Sequence[int]]) -> "array[int]":
+        new = array(self._tokens.typecode)
+        for sentence in sentences:
+            new.fromlist(sentence if isinstance(sentence, list) else list(sentence))
+        if np.frombuffer(new, self.token_dtype).max() >= self._id_limit:
             raise ValueError("an id beyond the vocabulary")
-        self._tokens += new
+        return new
 
     def counts(self, vocab_size: int) -> np.ndarray:
         """How often each id stands in the shard: int64 [vocab_size]."""

@@ -194,6 +194,8 @@ STAYING = [
     ["I says:", PROSE],
     [PROSE, "Nan replied that she would", PROSE],
     [PROSE, "He left", PROSE],
+    [PROSE, "The railroad of modern construction and", PROSE],
+    [PROSE, "Seven words of prose about the harbour", PROSE],
     [PROSE, "Then the total mechanical energy of the droplet is", "in which V is the volume."],
     ["It was used by", "The Chapter 1 of his book, he said, was long.", "Part of it was burnt."],
     ["Image is everything.", "The project gutenberged on.", "Chapter and verse.", "I. I know.", "See also the next page."],
@@ -262,7 +264,7 @@ def test_a_mark_far_into_a_text_heads_nothing() -> None:
         "[http://a.b] " * 5000 + "x y",
         "Word | " * 5000,
         "w" * 9 + " | wwwwwwwww" * 5000 + " a b c d",
-        "[edit] " * 5000 + "]",
+        "x" + "[edit]" * 20_000,
         "x\n" * 50_000,
     ],
 )
@@ -278,6 +280,7 @@ def test_paragraphs_are_normalised() -> None:
     assert clean(text).dropped_lines == {"no letter": 2}
     assert count_words(paragraphs(text)) == 6
     assert count_words([]) == 0
+    assert paragraphs(" one \n two\nthree ") == ["one", "two", "three"]
 
 
 def test_lone_surrogates_become_replacement_characters() -> None:
