@@ -108,9 +108,10 @@ def _duplicate_ids(folder: Path, own: Sequence[Finished], lost: Sequence[NDArray
 
 
 def _check_least(infos: Sequence[SourceInfo], plan: Plan) -> None:
-    declared = {s.name: {"documents read": s.origin["declared_rows"]} for s in plan.sources if "declared_rows" in s.origin}
+    declared = {source.name: {"rows": source.declared_rows} for source in plan.sources}
     for info in infos:
-        found = {"documents": info.documents_kept, "words": info.words, "documents read": info.documents_read}
+        rows = info.documents_read + sum(info.skipped.values())
+        found = {"documents": info.documents_kept, "words": info.words, "rows": rows}
         for what, least in {**plan.gates.least.get(info.name, {}), **declared.get(info.name, {})}.items():
             if found[what] < least:
                 raise ValueError(

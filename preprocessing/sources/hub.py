@@ -51,9 +51,8 @@ def hub_source(name: str, id_: str, *, config: str, revision: str, column: str, 
             "split": SPLIT,
             "streaming": streaming,
         }
-    if pinned.declared_rows:
-        origin["declared_rows"] = pinned.declared_rows
-    return Source(name, "hub", units, origin, location=str(Path(id_).absolute()) if pinned.files else id_)
+    location = str(Path(id_).absolute()) if pinned.files else id_
+    return Source(name, "hub", units, origin, location, pinned.declared_rows)
 
 
 class HubDataset:

@@ -46,7 +46,8 @@ class Unit:
 class Source:
     """A named stream of documents, always in the same order. `origin` is what pins it, for the manifest: no local path.
 
-    `location` is where a hub dataset is loaded from: its id, or the local directory.
+    `location` is where a hub dataset is loaded from: its id, or the local directory. `declared_rows` is how many rows it says
+    it has, 0 if it does not say (a directory says so once it has been prepared, so this pins nothing).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Source:
     units: tuple[Unit, ...]
     origin: dict[str, Any]
     location: str = ""
+    declared_rows: int = 0
 
     def files(self) -> tuple[dict[str, Any], ...]:
         """{"path", "bytes", "sha256"} of each local file; the path is below the directory that holds them all."""

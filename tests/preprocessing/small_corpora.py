@@ -55,5 +55,5 @@ def start_cli(*arguments: str | Path) -> "subprocess.Popen[str]":
 def run_cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run `python -m preprocessing ...` to its end."""
     process = start_cli(*arguments)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=400)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

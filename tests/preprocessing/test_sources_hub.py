@@ -143,8 +143,8 @@ def test_the_hubs_cache_offline(home: Path, streaming: bool) -> None:
         "column": "text",
         "split": "train",
         "streaming": streaming,
-        "declared_rows": 300,
     }
+    assert source.declared_rows == 300
     assert texts(source) == EXPECTED
     for revision in ("dev", COMMITS[1]):
         (newer,) = parse_sources([f"hf:org/name:en@{revision}"], streaming=streaming)
@@ -157,7 +157,7 @@ def test_a_snapshot_without_a_card(home: Path) -> None:
     write_snapshot(home, COMMITS[0], "text", card="")
     (source,) = parse_sources(["hf:org/name:en"])
     assert texts(source) == EXPECTED
-    assert "declared_rows" not in source.origin
+    assert source.declared_rows == 0
 
 
 def test_what_was_prepared_is_used_only_if_it_is_of_that_commit(home: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,15 @@ def test_a_source_that_yields_less_than_expected(articles: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
     enough = {"documents": 40, "words": 1000}
     assert build_small(tmp_path / "out", str(articles), gates=Gates(least={"articles": enough})).vocab_size == VOCAB_SIZE
+
+
+def test_a_source_that_yields_less_than_it_declares(articles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (source,) = parse_sources([str(articles)])
+    plan_and_train([replace(source, declared_rows=41)], out, SETTINGS, Gates(), workers=1, say=quiet)
+    run_task(out, workers=1, say=quiet)
+    with pytest.raises(ValueError, match="source articles: 40 rows, expected at least 41"):
+        finalize(out, workers=1, say=quiet)
 
 
 @pytest.mark.parametrize("change", ["shrinks", "grows", "changes", "vanishes"])
