@@ -117,9 +117,10 @@ class PretrainingData:
         self.objective, self.seq_len, self.seed, self.vocab_size = objective, seq_len, seed, corpus.vocab_size
         self.n_predictions = masking.predictions_per_sequence(seq_len, mask_fraction)
         self._shards = corpus.shards(split)
-        self._whole_samples = [len(shard.tokens) // (seq_len - 2) for shard in self._shards]
-        read = [math.floor(n * s.epochs + 1e-6) for n, s in zip(self._whole_samples, self._shards, strict=True)]
+        self._whole_samples = np.array([len(shard.tokens) // (seq_len - 2) for shard in self._shards], np.int64)
+        read = [math.floor(n * s.epochs + 1e-6) for n, s in zip(self._whole_samples.tolist(), self._shards, strict=True)]
         self._sample_ends = np.cumsum(read, dtype=np.int64)
+        self._sample_starts = self._sample_ends - read
         self._document_ends = np.cumsum([len(shard.document_ends) for shard in self._shards], dtype=np.int64)
         self.n_samples = int(self._sample_ends[-1]) if self._shards else 0
         self.n_documents = int(self._document_ends[-1]) if self._shards else 0
@@ -152,8 +153,8 @@ class PretrainingData:
     def _samples(self, epoch_B: Ints, sample_B: Ints) -> Batch:
         """Build and mask the samples; a row depends on its own epoch and sample alone."""
         shard_B = np.searchsorted(self._sample_ends, sample_B, side="right")
-        first_B = np.concatenate(([0], self._sample_ends))[shard_B]
-        offset_B = (sample_B - first_B) % np.array(self._whole_samples)[shard_B] * (self.seq_len - 2)
+        first_B = self._sample_starts[shard_B]
+        offset_B = (sample_B - first_B) % self._whole_samples[shard_B] * (self.seq_len - 2)
         rows = self._packed if self.objective == "mlm" else self._pairs
         tokens_BL, types_BL, length_B, nsp_labels_B = rows(epoch_B, sample_B, shard_B, offset_B)
 
@@ -162,7 +163,7 @@ class PretrainingData:
         inputs_BL, positions_BP, labels_BP, weights_BP = masking.mask_tokens(
             tokens_BL, uniforms_BU, self.n_predictions, self.vocab_size, MASK_ID, FIRST_ORDINARY_ID
         )
-        is_masked_BP = np.take_along_axis(inputs_BL, positions_BP, axis=1) == MASK_ID  # surplus slots look at [CLS]
+        is_masked_BP = inputs_BL[np.arange(len(inputs_BL))[:, None], positions_BP] == MASK_ID  # surplus slots look at [CLS]
         return Batch(
             input_ids=torch.from_numpy(inputs_BL),
             attention_mask=torch.from_numpy((np.arange(self.seq_len) < length_B[:, None]).astype(np.float32)),
