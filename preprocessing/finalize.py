@@ -50,7 +50,6 @@ class _Kept(NamedTuple):
 
     number: int
     shards: dict[str, ShardInfo]  # by split; their files are named after the slice yet
-    counts: NDArray[np.int64]  # [len(SPLITS), vocab_size]
 
 
 def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[Any], None]) -> None:
@@ -62,17 +61,20 @@ def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[
     shutil.rmtree(assembling, ignore_errors=True)  # ours: a process that had this number was killed
     assembling.mkdir()
     kept: list[_Kept] = []
+    counts = np.zeros((len(SPLITS), plan.settings["vocab_size"]), np.int64)
 
-    def collect(result: _Kept) -> None:
-        kept.append(result)
+    def collect(result: tuple[_Kept, NDArray[np.int64]]) -> None:
+        kept.append(result[0])
+        counts[:] += result[1]
         done(result)
 
-    work(_keep, list(zip(finished, lost, strict=True)), partial(_Place, folder, assembling, plan), workers, collect)
+    items = [(one.number, one.shards, rows) for one, rows in zip(finished, lost, strict=True)]
+    work(_keep, items, partial(_Place, folder, assembling, plan), workers, collect)
     kept.sort(key=lambda one: one.number)
     names = _name_shards(assembling, kept)
     shards = tuple(replace(kept[at].shards[split], file=name) for (at, split), name in names.items())
     infos = source_infos(folder, plan, finished, lost, reasons, shards)
-    _write_small_files(assembling, folder, plan, finished, lost, names, kept)
+    _write_small_files(assembling, folder, finished, lost, names, counts)
     write_manifest(assembling, _manifest(assembling, plan, shards, infos))
     sync_directory(assembling)
     os.rename(assembling, out)  # onto nothing, or onto an empty directory
@@ -106,17 +108,18 @@ class _Place(NamedTuple):
     plan: Plan
 
 
-def _keep(place: _Place, item: tuple[Finished, NDArray[np.uint32]]) -> _Kept:
-    """Bring a slice's shards, less its lost rows, into the corpus being assembled."""
-    one, lost = item
-    counts = np.load(slice_path(place.folder, one.number, "counts.npy"))
+def _keep(place: _Place, item: tuple[int, dict[str, ShardInfo], NDArray[np.uint32]]) -> tuple[_Kept, NDArray[np.int64]]:
+    """Bring a slice's shards, less its lost rows, into the corpus being assembled; also counts their pieces by split."""
+    number, made, lost = item
+    counts = np.load(slice_path(place.folder, number, "counts.npy"))
+    heldout = np.load(slice_path(place.folder, number, "documents.npy"))["heldout"]
     shards = {}
-    for split, info in one.shards.items():
-        is_here = one.documents["heldout"] == (split == "heldout")
-        stays = np.ones(len(one.documents), bool)
+    for split, info in made.items():
+        is_here = heldout == (split == "heldout")
+        stays = np.ones(len(heldout), bool)
         stays[lost] = False
         stays = stays[is_here]
-        old, new = slice_path(place.folder, one.number, f"{split}.arrow"), place.assembling / info.file
+        old, new = slice_path(place.folder, number, f"{split}.arrow"), place.assembling / info.file
         if stays.all():
             shards[split] = info
             _link(old, new)
@@ -124,7 +127,7 @@ def _keep(place: _Place, item: tuple[Finished, NDArray[np.uint32]]) -> _Kept:
             shards[split], counts[SPLITS.index(split)] = _filtered(old, new, info, stays, place.plan)
         else:
             counts[SPLITS.index(split)] = 0
-    return _Kept(one.number, shards, counts)
+    return _Kept(number, shards), counts
 
 
 def _link(old: Path, new: Path) -> None:
@@ -164,14 +167,12 @@ def _name_shards(assembling: Path, kept: Sequence[_Kept]) -> dict[tuple[int, str
 def _write_small_files(
     assembling: Path,
     folder: Path,
-    plan: Plan,
     finished: Sequence[Finished],
     lost: Sequence[NDArray[np.uint32]],
     names: dict[tuple[int, str], str],
-    kept: Sequence[_Kept],
+    counts: NDArray[np.int64],
 ) -> None:
     write_whole(assembling / TOKENIZER_FILE, (folder / TOKENIZER_FILE).read_bytes())
-    counts = sum((one.counts for one in kept), np.zeros((len(SPLITS), plan.settings["vocab_size"]), np.int64))
     buffer = io.BytesIO()
     np.save(buffer, counts)
     write_whole(assembling / UNIGRAM_COUNTS_FILE, buffer.getvalue())

@@ -39,7 +39,7 @@ from preprocessing.shards import Document, ShardWriter, token_dtype
 from preprocessing.sources.read import Reader
 from preprocessing.tokenizer import load
 
-BATCH_CHARACTERS = 2_000_000
+BATCH_CHARACTERS = 1_000_000
 SAMPLES = 32  # documents whose source text is kept, in the whole corpus at least
 SAMPLE_CHARACTERS = 4000
 DOCUMENT = np.dtype([("heldout", "?"), ("words", "<u4"), ("tokens", "<u4")])

@@ -200,3 +200,13 @@ def test_two_finalizes_at_once(undisturbed: dict[str, bytes], articles: Path, tm
     assert content(out) == undisturbed
     assert open_corpus(out).vocab_size == VOCAB_SIZE
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("near", [None, 0.8])
+def test_slices_without_a_document(topics: Rows, tmp_path: Path, near: float | None) -> None:
+    """All records of a small .gz begin in its first slice; of the second source everything is a duplicate but one."""
+    one = write_rows(tmp_path / "a.jsonl.gz", topics)
+    two = write_rows(tmp_path / "b.jsonl", [*topics, {"text": "Nobody else says this in so many different words. " * 5}])
+    corpus = build_small(tmp_path / "out", str(one), str(two), slice_mb=0.005, near_duplicates=near)
+    assert [source.documents_kept for source in corpus.manifest.sources] == [40, 1]
+    assert {shard.source for shard in corpus.manifest.shards if shard.documents} == {"a", "b"}
