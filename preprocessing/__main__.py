@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -85,7 +86,11 @@ def _add_inspect(verbs: Verbs) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    """Print. If nobody can listen any more (`… | head`, a full log), the work goes on in silence."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter's last flush must not fail)
 
 
 def _stop_as_after_ctrl_c() -> None:
@@ -105,7 +110,7 @@ def run_tokenizer(args: argparse.Namespace) -> None:
     """The verb `tokenizer`."""
     _stop_as_after_ctrl_c()
     sources, settings = sources_of(args), settings_of(args)
-    if already_built(sources, args.out, settings) is not None:
+    if already_built(sources, args.out, settings, gates_of(args)) is not None:
         _say(f"{args.out}: already built with these sources and settings")
         return
     plan = plan_and_train(sources, args.out, settings, gates_of(args), workers=args.workers, say=_say)
@@ -127,7 +132,7 @@ def run_finalize(args: argparse.Namespace) -> None:
 
 def _print_figures(args: argparse.Namespace) -> None:
     found = figures(open_corpus(args.out, verify="sizes"))
-    print(json.dumps(found, indent=2) if args.json else table(found))
+    _say(json.dumps(found, indent=2) if args.json else table(found))
 
 
 def run_audit(args: argparse.Namespace) -> int:

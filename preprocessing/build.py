@@ -5,10 +5,14 @@ The same sources and settings give the same bytes in every file of OUT, whatever
 """
 
 import errno
+import glob
+import hashlib
+import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +22,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from preprocessing.durable import write_whole
 from preprocessing.finalize import finalize as make_corpus
-from preprocessing.manifest import TOKENIZER_FILE, Manifest, file_sha256
+from preprocessing.ledger import check_gates
+from preprocessing.manifest import MANIFEST_FILE, Manifest
 from preprocessing.mixing import check_mixing
 from preprocessing.plan import (
     SLICES_FOLDER,
@@ -30,6 +35,7 @@ from preprocessing.plan import (
     default_slice_mb,
     read_plan,
     request,
+    tokenizer_name,
     versions,
     work_folder,
     write_plan,
@@ -75,7 +81,7 @@ class Settings:
             "sample_characters": (0, 1 << 40, "at least 1 character"),
             "min_words": (-1, 1 << 40, "0 words or more"),
             "max_document_mb": (0, 1e6, "more than 0 and below a million"),
-            "slice_mb": (0, 1e6, "more than 0 and below a million"),
+            "slice_mb": (0, 2001, "more than 0 and at most 2000 (a shard holds less than 2^31 tokens)"),
             "near_duplicates": (0.3, 1.0, "a similarity above 0.3 and below 1"),
         }
         for name, (low, high, expected) in limits.items():
@@ -100,18 +106,24 @@ def build(
 
     ValueError or OSError, said in one line: bad settings or sources; another corpus or other files at `out`; disk full.
     """
-    if (present := already_built(sources, out, settings)) is not None:
+    gates = gates or Gates()
+    if (present := already_built(sources, out, settings, gates)) is not None:
         say(f"{out}: already built with these sources and settings")
         _remove_work(out)
         return present
-    plan_and_train(sources, out, settings, gates or Gates(), workers=workers, say=say)
+    plan_and_train(sources, out, settings, gates, workers=workers, say=say)
     run_task(out, workers=workers, say=say)
     return finalize(out, workers=workers, say=say)
 
 
-def already_built(sources: Sequence[Source], out: Path, settings: Settings) -> Manifest | None:
-    """The manifest at `out` if it is this very corpus; None if there is nothing; ValueError if something else."""
+def already_built(sources: Sequence[Source], out: Path, settings: Settings, gates: Gates) -> Manifest | None:
+    """The manifest at `out` if it is this very corpus; None if there is nothing.
+
+    ValueError: something else is there, nothing can be made there, or the corpus does not keep to the gates.
+    """
+    _check_gates(gates, sources)
     wanted = request(sources, settings.check(sources), versions())
+    _check_place(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     try:
@@ -124,7 +136,17 @@ def already_built(sources: Sequence[Source], out: Path, settings: Settings) -> M
         **{f"version of {name}": number for name, number in manifest.versions.items()},
     }
     check_same(out, found, wanted)
+    check_gates(manifest.sources, gates)
     return manifest
+
+
+def _check_place(out: Path) -> None:
+    """ValueError or OSError if a directory could not be renamed to `out` in the end: better said before the work."""
+    if out.is_symlink() or out.is_mount():
+        raise ValueError(f"{out}: a link or a mount point, which a finished corpus can't replace; choose a name inside it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(out.parent, os.W_OK):
+        raise PermissionError(f"{out.parent}: can't be written to; choose another --out")
 
 
 def plan_and_train(
@@ -132,7 +154,6 @@ def plan_and_train(
 ) -> Plan:
     """Make the plan and the tokenizer in the work folder of `out`, or find them there; see the module for errors."""
     checked, folder = settings.check(sources), work_folder(out)
-    _check_gates(gates, sources)
     wanted = request(sources, checked, versions())
     with _explained(folder):
         if begun(folder):
@@ -140,7 +161,7 @@ def plan_and_train(
             check_same(folder, request(found.sources, found.settings, found.versions), wanted)
             plan = replace(found, sources=tuple(sources), gates=gates)
             if plan != found:  # the files may lie elsewhere now, and gates may be opened
-                write_plan(folder, plan)
+                write_plan(folder, plan, first=False)
             return plan
         cuts = cut(sources, checked["slice_mb"])
         with _progress("surveying", None, say) as done:
@@ -149,7 +170,8 @@ def plan_and_train(
         say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
         tokenizer = train(sentences, checked["vocab_size"])
         (folder / SLICES_FOLDER).mkdir(parents=True, exist_ok=True)  # not before: bad sources leave nothing behind
-        write_whole(folder / TOKENIZER_FILE, tokenizer)
+        tokenizer_sha256 = hashlib.sha256(tokenizer).hexdigest()
+        write_whole(folder / tokenizer_name(tokenizer_sha256), tokenizer)
         plan = Plan(
             sources=tuple(sources),
             settings=checked,
@@ -157,9 +179,10 @@ def plan_and_train(
             gates=gates,
             slices=cuts,
             heldout_limits=found_by_survey.heldout_limits,
-            tokenizer_sha256=file_sha256(folder / TOKENIZER_FILE),
+            tokenizer_sha256=tokenizer_sha256,
         )
-        write_plan(folder, plan)
+        if not write_plan(folder, plan, first=True):  # somebody was quicker
+            return plan_and_train(sources, out, settings, gates, workers=workers, say=say)
     return plan
 
 
@@ -177,11 +200,13 @@ def run_task(out: Path, task: int = 0, tasks: int = 1, *, workers: int | None = 
     if not 0 <= task < tasks:
         raise ValueError(f"--task {task}/{tasks}: expected I/N with 0 <= I < N")
     folder = work_folder(out)
-    plan = read_plan(folder)
+    if (plan := _plan_of(folder, out, say)) is None:
+        return
     n = len(plan.slices)
     own = range(n * task // tasks, n * (task + 1) // tasks)
     missing = [number for number in own if read_marker(folder, plan, number) is None]
     say(f"{len(own)} of {n} slices, {len(own) - len(missing)} of them done")
+    (folder / SLICES_FOLDER).mkdir(exist_ok=True)
     with _explained(folder), _progress("encoding", len(missing), say) as done:
         work(make_slice, missing, partial(make_state, folder, plan), workers or cores(), done)
 
@@ -189,28 +214,46 @@ def run_task(out: Path, task: int = 0, tasks: int = 1, *, workers: int | None = 
 def finalize(out: Path, *, workers: int | None = None, say: Say = print) -> Manifest:
     """Put the finished slices together at `out` and remove the work folder; returns the manifest."""
     folder = work_folder(out)
-    plan = read_plan(folder)
+    if (plan := _plan_of(folder, out, say)) is None:
+        return open_corpus(out, verify="sizes").manifest
     with _explained(folder), _progress("finalizing", len(plan.slices), say) as done:
         try:
             make_corpus(folder, plan, out, workers or cores(), done)
-        except OSError as error:  # another finalize was quicker, or something stands at OUT
-            gone = isinstance(error, FileNotFoundError) and not folder.exists()
-            if not (gone or error.errno in (errno.ENOTEMPTY, errno.EEXIST)) or not _is_built(plan, out):
+        except (OSError, ValueError):  # another finalize was quicker, and is removing what this one reads
+            if not _is_built(plan, out):
                 raise
     _remove_work(out)
     say(f"{out}: built")
     return open_corpus(out, verify="sizes").manifest
 
 
+def _plan_of(folder: Path, out: Path, say: Say) -> Plan | None:
+    """The plan of a build; None if there is none any more because the corpus is finished (a job that was queued again)."""
+    try:
+        return read_plan(folder)
+    except FileNotFoundError:
+        if not (out / MANIFEST_FILE).is_file():
+            raise
+        say(f"{out}: already built")
+        return None
+
+
 def _is_built(plan: Plan, out: Path) -> bool:
+    if not (out / MANIFEST_FILE).is_file():
+        return False
     manifest = open_corpus(out, verify="sizes").manifest
     return (manifest.settings, manifest.tokenizer_sha256) == (plan.settings, plan.tokenizer_sha256)
 
 
 def _remove_work(out: Path) -> None:
+    """Remove the work folder. It goes under another name first: half of it must not look like a build."""
     folder = work_folder(out)
+    going = folder.with_name(f"{folder.name}.removing-{socket.gethostname()}-{os.getpid()}")
     if begun(folder):  # nothing but ours in it
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process was quicker
+            os.rename(folder, going)
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.removing-*"):  # by this process, or one that was killed
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -232,7 +275,7 @@ def _explained(folder: Path) -> Iterator[None]:
 @contextmanager
 def _progress(label: str, total: int | None, say: Say) -> Iterator[Callable[[Any], None]]:
     """Counts slices: a bar on a terminal, else a line a tenth."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with tqdm(desc=label, total=total, unit=" slices", leave=False) as bar:
             yield lambda result: bar.update()
         return

@@ -91,7 +91,7 @@ def kept_documents(
 
 
 def _unwanted(paragraphs: Sequence[str], words: int, settings: dict[str, Any]) -> str | None:
-    if words < settings["min_words"]:
+    if not paragraphs or words < settings["min_words"]:
         return "too short"
     if settings["language"] and detect("\n".join(paragraphs[:20])) != settings["language"]:
         return f"not in language {settings['language']}"

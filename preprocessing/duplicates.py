@@ -6,34 +6,48 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 8_000_000  # some 40 bytes each while they are sorted
+from preprocessing.stored import StoredArray
+
+ROWS_AT_ONCE = 250_000  # some 100 bytes each while they are sorted
 
 
-def later_rows(keys: Sequence[NDArray[Any]], rows_at_once: int = ROWS_AT_ONCE) -> list[NDArray[np.uint32]]:
+def later_rows(keys: Sequence[NDArray[Any] | StoredArray], rows_at_once: int = ROWS_AT_ONCE) -> list[NDArray[np.uint32]]:
     """Of each slice the rows whose key an earlier row has (an earlier slice's, or the same slice's above), ascending.
 
-    keys: for each slice KEY rows (high, low, row; see preprocessing.slices) sorted by `high`, best as memory maps: the 64-bit
-    range of `high` is gone through in equal parts, each read from every slice once.
+    keys: for each slice KEY rows (high, low, row; see preprocessing.slices) sorted by `high`, in memory or stored: the 64-bit
+    range of `high` is gone through in equal parts, and every slice is read once, from its beginning to its end.
     """
     parts = max(1, -(-sum(map(len, keys)) // rows_at_once))
     found: list[list[NDArray[np.uint32]]] = [[] for _ in keys]
+    starts = [0] * len(keys)
     for part in range(parts):
-        low, high = part * (1 << 64) // parts, (part + 1) * (1 << 64) // parts - 1
-        for number, row in _later(keys, low, high):
-            found[number].append(row)
+        highest = (part + 1) * (1 << 64) // parts - 1
+        pieces, numbers = [], []
+        for number, one in enumerate(keys):
+            end = _end(one, starts[number], highest)
+            if end > starts[number]:
+                pieces.append(np.asarray(one[starts[number] : end]))
+                numbers.append(np.full(end - starts[number], number, np.uint32))
+                starts[number] = end
+        for number, rows in _later(pieces, numbers):
+            found[number].append(rows)
     empty = np.empty(0, np.uint32)
     return [np.sort(np.concatenate([empty, *rows])) for rows in found]
 
 
-def _later(keys: Sequence[NDArray[Any]], low: int, high: int) -> list[tuple[int, NDArray[np.uint32]]]:
-    """(slice, later rows) of the keys with low <= high word <= high."""
-    pieces, numbers = [], []
-    for number, one in enumerate(keys):
-        start = one["high"].searchsorted(np.uint64(low), "left")
-        end = one["high"].searchsorted(np.uint64(high), "right")
-        if end > start:
-            pieces.append(np.asarray(one[start:end]))
-            numbers.append(np.full(end - start, number, np.uint32))
+def _end(keys: NDArray[Any] | StoredArray, start: int, highest: int) -> int:
+    """The first row from `start` on whose high word is above `highest`; reads little beyond it."""
+    width = 64
+    while True:
+        window = keys[start : start + width]["high"]
+        end = int(window.searchsorted(np.uint64(highest), "right"))
+        if end < len(window) or start + width >= len(keys):
+            return start + end
+        width *= 4
+
+
+def _later(pieces: list[NDArray[Any]], numbers: list[NDArray[np.uint32]]) -> list[tuple[int, NDArray[np.uint32]]]:
+    """(slice, later rows) among the pieces of slices, whose numbers stand beside them."""
     if not pieces:
         return []
     rows, slices = np.concatenate(pieces), np.concatenate(numbers)

@@ -5,7 +5,6 @@ last of all. Stopped at any moment, it can be run again.
 """
 
 import errno
-import io
 import json
 import os
 import shutil
@@ -36,13 +35,12 @@ from preprocessing.manifest import (
     write_manifest,
 )
 from preprocessing.near_duplicates import near_duplicates
-from preprocessing.plan import Plan
-from preprocessing.shards import FIRST_ORDINARY_ID, Shard, token_dtype, write_batch
-from preprocessing.slices import slice_path
+from preprocessing.plan import SLICES_FOLDER, Plan
+from preprocessing.shards import FIRST_ORDINARY_ID, Shard, piece_counts, token_dtype, write_batch
+from preprocessing.slices import SAMPLES, slice_path
 from preprocessing.spans import check_spans
+from preprocessing.stored import StoredArray, write_array
 from preprocessing.workers import work
-
-MANIFEST_SAMPLES = 32
 
 
 class _Kept(NamedTuple):
@@ -55,6 +53,7 @@ class _Kept(NamedTuple):
 def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[Any], None]) -> None:
     """Make the corpus at `out`. ValueError: slices not done, a gate not kept, nothing in a split. OSError: disk full."""
     finished = finished_slices(folder, plan)
+    work(_check_files, finished, partial(Path, folder), workers, lambda number: None)
     check_spans(plan, [one.marker["spans"] for one in finished])
     lost, reasons = _lost(folder, plan, finished)
     assembling = folder / f"corpus-{socket.gethostname()}-{os.getpid()}"
@@ -74,8 +73,8 @@ def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[
     names = _name_shards(assembling, kept)
     shards = tuple(replace(kept[at].shards[split], file=name) for (at, split), name in names.items())
     infos = source_infos(folder, plan, finished, lost, reasons, shards)
-    _write_small_files(assembling, folder, finished, lost, names, counts)
-    write_manifest(assembling, _manifest(assembling, plan, shards, infos))
+    _write_small_files(assembling, plan.tokenizer(folder), finished, lost, names, counts)
+    write_manifest(assembling, _manifest(assembling, plan, counts, shards, infos))
     sync_directory(assembling)
     os.rename(assembling, out)  # onto nothing, or onto an empty directory
     sync_directory(out.parent)
@@ -84,8 +83,8 @@ def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[
 def _lost(folder: Path, plan: Plan, finished: Sequence[Finished]) -> tuple[list[NDArray[np.uint32]], list[dict[str, int]]]:
     """For each slice the rows that go, ascending, and how many for which reason."""
 
-    def load(name: str) -> list[NDArray[Any]]:
-        return [np.load(slice_path(folder, one.number, name), mmap_mode="r") for one in finished]
+    def load(name: str) -> list[StoredArray]:
+        return [StoredArray(slice_path(folder, one.number, name)) for one in finished]
 
     lost = later_rows(load("texts.npy"))
     reasons = [{"duplicate": len(rows)} for rows in lost]
@@ -98,6 +97,15 @@ def _lost(folder: Path, plan: Plan, finished: Sequence[Finished]) -> tuple[list[
             reasons[number]["near duplicate"] = int(flags.sum())
             lost[number] = np.union1d(lost[number], np.flatnonzero(flags)).astype(np.uint32)
     return lost, reasons
+
+
+def _check_files(folder: Path, one: Finished) -> int:
+    """ValueError unless every file of a slice is what its marker says."""
+    for name, fact in one.marker["files"].items():
+        path = folder / SLICES_FOLDER / name
+        if file_sha256(path) != fact["sha256"]:
+            raise ValueError(f"{path}: damaged since it was made (sha256); remove it, and `shard` makes its slice again")
+    return one.number
 
 
 class _Place(NamedTuple):
@@ -148,7 +156,7 @@ def _filtered(
     shard = Shard(old, info, token_dtype=token_dtype(size), tokenizer_sha256=plan.tokenizer_sha256)
     batch = shard.batch.filter(pa.array(stays))
     tokens = batch.column("tokens").flatten().to_numpy()
-    return write_batch(new, batch), np.bincount(tokens, minlength=size)
+    return write_batch(new, batch), piece_counts(tokens, size)
 
 
 def _name_shards(assembling: Path, kept: Sequence[_Kept]) -> dict[tuple[int, str], str]:
@@ -166,16 +174,14 @@ def _name_shards(assembling: Path, kept: Sequence[_Kept]) -> dict[tuple[int, str
 
 def _write_small_files(
     assembling: Path,
-    folder: Path,
+    tokenizer: Path,
     finished: Sequence[Finished],
     lost: Sequence[NDArray[np.uint32]],
     names: dict[tuple[int, str], str],
     counts: NDArray[np.int64],
 ) -> None:
-    write_whole(assembling / TOKENIZER_FILE, (folder / TOKENIZER_FILE).read_bytes())
-    buffer = io.BytesIO()
-    np.save(buffer, counts)
-    write_whole(assembling / UNIGRAM_COUNTS_FILE, buffer.getvalue())
+    write_whole(assembling / TOKENIZER_FILE, tokenizer.read_bytes())
+    write_array(assembling / UNIGRAM_COUNTS_FILE, counts)
     samples = []
     for at, one in enumerate(finished):
         for draw, facts in one.marker["samples"]:
@@ -188,12 +194,13 @@ def _write_small_files(
                 place = {"shard": names[at, split], "document": int(before.sum() - gone.sum())}
                 samples.append((draw, {**place, **{key: facts[key] for key in ("source", "id", "title", "text")}}))
     samples.sort(key=lambda sample: sample[0])
-    lines = [json.dumps(facts) + "\n" for _, facts in samples[:MANIFEST_SAMPLES]]
+    lines = [json.dumps(facts) + "\n" for _, facts in samples[:SAMPLES]]
     write_whole(assembling / SAMPLES_FILE, "".join(lines).encode())
 
 
-def _manifest(assembling: Path, plan: Plan, shards: tuple[ShardInfo, ...], infos: tuple[SourceInfo, ...]) -> Manifest:
-    counts = np.load(assembling / UNIGRAM_COUNTS_FILE)
+def _manifest(
+    assembling: Path, plan: Plan, counts: NDArray[np.int64], shards: tuple[ShardInfo, ...], infos: tuple[SourceInfo, ...]
+) -> Manifest:
     entropy, cross_entropy = unigram_entropies_nats(counts[0], counts[1])
     return Manifest(
         format=FORMAT,

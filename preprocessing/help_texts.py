@@ -3,7 +3,7 @@
 SOURCES = """\
 A source is one of
   PATH or LABEL=PATH   files, PATH may be a quoted glob: *.jsonl and *.parquet (a `text` column; `id` and `title` are kept),
-                       *.txt (a document a file), *.xml (a MediaWiki dump); .gz and .bz2 of them
+                       *.txt (a document a file), *.xml (a MediaWiki dump); .gz and .bz2 of all but Parquet
   wikipedia[:CONFIG]   wikimedia/wikipedia on the Hugging Face hub (CONFIG: 20231101.en)
   books[:ID]           a set of books on the hub
   hf:ID[:CONFIG][@REVISION][#COLUMN]   any other set, or a local folder of one; LABEL=hf:… names it

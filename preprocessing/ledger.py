@@ -1,6 +1,6 @@
 """The books of a build: which slices are done, what each source gave, whether it is what was promised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,20 @@ from preprocessing.documents import Tally, check_skipped
 from preprocessing.duplicates import later_rows
 from preprocessing.manifest import SPLITS, ShardInfo, SourceInfo
 from preprocessing.mixing import epochs
-from preprocessing.plan import Plan
+from preprocessing.plan import Gates, Plan
 from preprocessing.slices import read_marker, slice_path
+from preprocessing.stored import StoredArray
 from preprocessing.survey import check_kept
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished slice as `finalize` sees it: its marker, and the rows of DOCUMENT, on a memory map."""
+    """A finished slice as `finalize` sees it: its marker, and the rows of DOCUMENT."""
 
     number: int
     source: str
     marker: dict[str, Any]
-    documents: NDArray[Any]
+    documents: StoredArray
 
     @property
     def shards(self) -> dict[str, ShardInfo]:
@@ -40,7 +41,7 @@ def finished_slices(folder: Path, plan: Plan) -> list[Finished]:
         if marker is None:
             missing.append(number)
         else:
-            documents = np.load(slice_path(folder, number, "documents.npy"), mmap_mode="r")
+            documents = StoredArray(slice_path(folder, number, "documents.npy"))
             finished.append(Finished(number, one.source, marker, documents))
     if missing:
         named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
@@ -63,7 +64,7 @@ def source_infos(
 
     ValueError: too many bad records, a source of which nothing is left, or less than was expected or declared.
     """
-    infos, skipped = [], Tally()
+    infos = []
     for source in plan.sources:
         own = [at for at, one in enumerate(finished) if one.source == source.name]
         tally, words = Tally(), 0
@@ -72,8 +73,12 @@ def source_infos(
             tally.dropped.update({reason: count for reason, count in reasons[at].items() if count})
             column = finished[at].documents["words"]
             words += int(column.sum(dtype=np.int64)) - int(column[lost[at]].sum(dtype=np.int64))
-        skipped.add(tally)
         kept = sum(shard.documents for shard in shards if shard.source == source.name)
+        if tally.read != kept + (gone := tally.dropped.total()):
+            raise ValueError(
+                f"source {source.name}: {tally.read} documents read are not {kept} kept and {gone} dropped; "
+                f"move {folder} away and build again"
+            )
         check_kept(source, tally, kept, plan.settings["min_words"])
         infos.append(
             SourceInfo(
@@ -92,8 +97,7 @@ def source_infos(
                 files=source.files(),
             )
         )
-    check_skipped(skipped, plan.gates.max_bad)
-    _check_least(infos, plan)
+    check_gates(infos, plan.gates, {source.name: source.declared_rows for source in plan.sources})
     times = epochs({info.name: info.tokens["train"] for info in infos}, plan.settings)
     return tuple(replace(info, epochs=times[info.name]) for info in infos)
 
@@ -103,16 +107,21 @@ def _by_split(shards: Sequence[ShardInfo], source: str, what: str) -> dict[str, 
 
 
 def _duplicate_ids(folder: Path, own: Sequence[Finished], lost: Sequence[NDArray[np.uint32]]) -> int:
-    later = later_rows([np.load(slice_path(folder, one.number, "ids.npy"), mmap_mode="r") for one in own])
+    later = later_rows([StoredArray(slice_path(folder, one.number, "ids.npy")) for one in own])
     return sum(len(np.setdiff1d(rows, gone)) for rows, gone in zip(later, lost, strict=True))
 
 
-def _check_least(infos: Sequence[SourceInfo], plan: Plan) -> None:
-    declared = {source.name: {"rows": source.declared_rows} for source in plan.sources}
+def check_gates(infos: Sequence[SourceInfo], gates: Gates, declared_rows: Mapping[str, int] | None = None) -> None:
+    """ValueError: too many bad records, or a source that yields less than is expected, or less than it declares."""
+    skipped = Tally()
+    for info in infos:
+        skipped.skipped.update(info.skipped)
+        skipped.examples += info.skipped_examples
+    check_skipped(skipped, gates.max_bad)
     for info in infos:
         rows = info.documents_read + sum(info.skipped.values())
         found = {"documents": info.documents_kept, "words": info.words, "rows": rows}
-        for what, least in {**plan.gates.least.get(info.name, {}), **declared.get(info.name, {})}.items():
+        for what, least in {**gates.least.get(info.name, {}), "rows": (declared_rows or {}).get(info.name, 0)}.items():
             if found[what] < least:
                 raise ValueError(
                     f"source {info.name}: {found[what]:,} {what}, expected at least {least:,}; is the source whole?"

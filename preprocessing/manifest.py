@@ -101,7 +101,7 @@ def file_sha256(path: Path) -> str:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write manifest.json atomically (temporary name, fsync, rename). Call it last."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True) + "\n"
     write_whole(directory / MANIFEST_FILE, text.encode())
 
 

@@ -28,7 +28,8 @@ def check_mixing(sources: list[str], epochs: Mapping[str, float], weights: Mappi
         for name, value in values.items():
             if name not in sources:
                 raise ValueError(f"{option} {name}: no such source; the sources are {', '.join(sources)}")
-            if not 0 < value < 1e6:
-                raise ValueError(f"{option} {name}={value:g}: expected a number above 0")
+            least = 0.01 if option == "--epochs" else 0
+            if not least <= value < 1e6 or value == 0:
+                raise ValueError(f"{option} {name}={value:g}: expected {f'at least {least}' if least else 'a number above 0'}")
     if weights and (without := sorted(set(sources) - set(weights))):
         raise ValueError(f"--weight: none for {', '.join(without)}; give every source one")

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.stored import StoredArray
+
 N_HASHES = 128
 SHINGLE_WORDS = 5
 _SEED = 1
@@ -55,10 +57,10 @@ def bands_for(threshold: float) -> tuple[int, int]:
     return N_HASHES, 1
 
 
-def near_duplicates(signatures: Sequence[Signature], alive: Sequence[Flags], threshold: float) -> list[Flags]:
+def near_duplicates(signatures: Sequence[Signature | StoredArray], alive: Sequence[Flags], threshold: float) -> list[Flags]:
     """For each slice, which documents are near duplicates of an earlier (slice, row) one that stays.
 
-    `signatures` uint32 [n_i, 128] (memory maps do: they are read band by band, a chunk of rows at a time), `alive` bool
+    `signatures` uint32 [n_i, 128] (in memory or stored: they are read band by band, a chunk of rows at a time), `alive` bool
     [n_i], false for documents that are dropped already and count for nothing. Two documents are near duplicates if they
     share a band and at least `threshold` of their signatures. Memory: some 40 bytes a document.
 
@@ -97,20 +99,20 @@ def _groups(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return first_of[~head], order[~head]
 
 
-def _band_keys(signatures: Sequence[Signature], begin: int, rows: int) -> NDArray[np.uint64]:
+def _band_keys(signatures: Sequence[Signature | StoredArray], begin: int, rows: int) -> NDArray[np.uint64]:
     """A 64-bit hash of the band's places for every document; a chance collision costs a comparison, no more."""
     keys = [np.zeros(0, np.uint64)]
     for part in signatures:
         for at in range(0, len(part), _CHUNK_ROWS):
             key = np.full(len(part[at : at + _CHUNK_ROWS]), 0xCBF29CE484222325, np.uint64)
-            for value in np.asarray(part[at : at + _CHUNK_ROWS, begin : begin + rows]).T:
+            for value in part[at : at + _CHUNK_ROWS][:, begin : begin + rows].T:
                 key = (key ^ value) * np.uint64(0x9E3779B97F4A7C15)  # wraps round
                 key ^= key >> np.uint64(32)
             keys.append(key)
     return np.concatenate(keys)
 
 
-def _rows(signatures: Sequence[Signature], starts: NDArray[np.int64], documents: NDArray[np.int64]) -> Signature:
+def _rows(signatures: Sequence[Signature | StoredArray], starts: NDArray[np.int64], documents: NDArray[np.int64]) -> Signature:
     """The signatures of these documents, numbered over all slices."""
     found = np.empty((len(documents), N_HASHES), np.uint32)
     slices = np.searchsorted(starts, documents, side="right") - 1

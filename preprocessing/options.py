@@ -7,7 +7,6 @@ from collections import Counter
 from preprocessing.build import Settings
 from preprocessing.plan import Gates
 from preprocessing.sources.source import Source, parse_sources
-from preprocessing.tokenizer import SAMPLE_CHARACTERS
 
 
 def add_settings(verb: argparse.ArgumentParser) -> None:
@@ -74,7 +73,7 @@ def add_settings(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--sample-characters",
         type=int,
-        default=SAMPLE_CHARACTERS,
+        default=default.sample_characters,
         help="characters the tokenizer is trained on (default: %(default)s)",
     )
     verb.add_argument(

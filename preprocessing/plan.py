@@ -1,7 +1,7 @@
 """The plan of a build: what `tokenizer` decides, and every task and `finalize` read.
 
     OUT.work/plan.json          sources with their files, settings, slices, held-out limits, the tokenizer's sha256
-    OUT.work/tokenizer.model
+    OUT.work/tokenizer-<its sha256's beginning>.model
     OUT.work/slices/            what the tasks leave (see preprocessing.slices)
 
 The work folder lives until the corpus stands at OUT. Tasks may run anywhere and in any number: what a slice becomes
@@ -9,26 +9,34 @@ depends on the plan alone.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import platform
+import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 from preprocessing.clean import CLEANING_VERSION
-from preprocessing.durable import WRITING, write_whole
-from preprocessing.manifest import TOKENIZER_FILE, file_sha256
+from preprocessing.durable import WRITING, sync_directory, write_whole
+from preprocessing.manifest import file_sha256
 from preprocessing.sources.source import Slice, Source, slices
 
 FORMAT = "sibert-plan-1"
 PLAN_FILE = "plan.json"
 SLICES_FOLDER = "slices"
+_OURS = re.compile(
+    rf"({re.escape(PLAN_FILE)}|tokenizer-[0-9a-f]{{16}}\.model)({re.escape(WRITING)}.*)?|{SLICES_FOLDER}|corpus-.*-\d+"
+)
 PACKAGES = ("datasets", "mwparserfromhell", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
 SLICE_MB = (8.0, 64.0)  # what a thousandth of the input is held within, as the files are on disk
-MOST_SLICES = 10_000  # by default; finalize maps three files of each, and Linux allows 65,530 maps
+MOST_SLICES = 10_000  # by default; a rank of a training job maps two shards of each, and Linux allows 65,530 maps
 
 
 @dataclass(frozen=True)
@@ -54,11 +62,15 @@ class Plan:
     heldout_limits: dict[str, int]
     tokenizer_sha256: str
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Names all that shapes the corpus' bytes; not where its sources lie, nor the gates."""
         shaping = [request(self.sources, self.settings, self.versions), self.heldout_limits, self.tokenizer_sha256]
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+    def tokenizer(self, work: Path) -> Path:
+        """The tokenizer's file in a work folder."""
+        return work / tokenizer_name(self.tokenizer_sha256)
 
     def as_json(self) -> dict[str, Any]:
         """A plain dictionary."""
@@ -78,6 +90,11 @@ class Plan:
         rest["gates"] = Gates(**fields["gates"])
         rest["slices"] = tuple(Slice(**one) for one in fields["slices"])
         return cls(**rest)
+
+
+def tokenizer_name(sha256: str) -> str:
+    """Named by its hash: builds with other settings that begin in the same folder at once do not meet."""
+    return f"tokenizer-{sha256[:16]}.model"
 
 
 def work_folder(out: Path) -> Path:
@@ -137,9 +154,26 @@ def _brief(value: object) -> str:
     return repr(value)
 
 
-def write_plan(work: Path, plan: Plan) -> None:
-    """Write plan.json, whole or not at all."""
-    write_whole(work / PLAN_FILE, (json.dumps(plan.as_json(), indent=1, sort_keys=True) + "\n").encode())
+def write_plan(work: Path, plan: Plan, *, first: bool) -> bool:
+    """Write plan.json, whole or not at all; `first`: unless there is one, which is told by the result."""
+    content = (json.dumps(plan.as_json(), indent=1, sort_keys=True) + "\n").encode()
+    if not first:
+        write_whole(work / PLAN_FILE, content)
+        return True
+    new = work / f"{PLAN_FILE}{WRITING}{socket.gethostname()}-{os.getpid()}-new"
+    write_whole(new, content)
+    try:
+        os.link(new, work / PLAN_FILE)  # unlike a rename, it replaces nothing
+    except FileExistsError:
+        return False
+    except OSError as error:  # a file system without links
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        os.replace(new, work / PLAN_FILE)
+    finally:
+        new.unlink(missing_ok=True)
+    sync_directory(work)
+    return True
 
 
 def read_plan(work: Path) -> Plan:
@@ -156,7 +190,7 @@ def read_plan(work: Path) -> Plan:
         plan = Plan.from_json(fields)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a plan of this version ({error}); move {work} away and begin again") from None
-    if not (tokenizer := work / TOKENIZER_FILE).is_file() or file_sha256(tokenizer) != plan.tokenizer_sha256:
+    if not (tokenizer := plan.tokenizer(work)).is_file() or file_sha256(tokenizer) != plan.tokenizer_sha256:
         raise ValueError(f"{tokenizer}: missing, or not the plan's; move {work} away and begin again")
     if (here := versions()) != plan.versions:
         check_same(
@@ -169,8 +203,7 @@ def begun(work: Path) -> bool:
     """Whether a plan stands there. ValueError: the folder holds what is not ours."""
     if not work.exists():
         return False
-    ours = {PLAN_FILE, TOKENIZER_FILE, SLICES_FOLDER}
     for path in sorted(work.iterdir()):
-        if path.name not in ours and WRITING not in path.name and not path.name.startswith("corpus-"):
+        if not _OURS.fullmatch(path.name):
             raise ValueError(f"{path}: not a build's file, and {work} is where it works; move it away or choose another --out")
     return (work / PLAN_FILE).is_file()

@@ -16,9 +16,8 @@ once, gives the same bytes.
 import dataclasses
 import gc
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,19 +29,21 @@ from numpy.typing import NDArray
 
 from preprocessing.clean import clean
 from preprocessing.documents import KeptDocument, Tally, kept_documents
-from preprocessing.durable import write_whole, written
-from preprocessing.manifest import SPLITS, TOKENIZER_FILE, ShardInfo, file_sha256
+from preprocessing.durable import write_whole
+from preprocessing.manifest import SPLITS, ShardInfo, file_sha256
 from preprocessing.near_duplicates import signature
 from preprocessing.plan import SLICES_FOLDER, Plan
 from preprocessing.sentences import split_sentences
 from preprocessing.shards import Document, ShardWriter, token_dtype
 from preprocessing.sources.read import Reader
+from preprocessing.sources.source import Source
+from preprocessing.stored import write_array
 from preprocessing.tokenizer import load
 
 BATCH_CHARACTERS = 1_000_000
 SAMPLES = 32  # documents whose source text is kept, in the whole corpus at least
-SAMPLE_CHARACTERS = 4000
-DOCUMENT = np.dtype([("heldout", "?"), ("words", "<u4"), ("tokens", "<u4")])
+SAMPLE_TEXT_CHARACTERS = 4000
+DOCUMENT = np.dtype([("heldout", "?"), ("words", "<u4")])
 KEY = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u4")])
 
 
@@ -57,12 +58,12 @@ class State(NamedTuple):
 
 def make_state(work: Path, plan: Plan) -> State:
     """Open what slices need."""
-    return State(work, plan, reader(plan.sources, plan.settings), load(work / TOKENIZER_FILE))
+    return State(work, plan, reader(plan.sources, plan.settings), load(plan.tokenizer(work)))
 
 
-def reader(sources: Iterable[Any], settings: dict[str, Any]) -> Reader:
+def reader(sources: Sequence[Source], settings: dict[str, Any]) -> Reader:
     """A reader with the settings' limit."""
-    return Reader(tuple(sources), int(settings["max_document_mb"] * 1e6))
+    return Reader(sources, int(settings["max_document_mb"] * 1e6))
 
 
 def slice_path(work: Path, number: int, suffix: str) -> Path:
@@ -75,10 +76,14 @@ def read_marker(work: Path, plan: Plan, number: int) -> dict[str, Any] | None:
     path = slice_path(work, number, "json")
     if not path.is_file():
         return None
-    marker = json.loads(path.read_bytes())
-    if marker["plan"] != plan.identity:
+    try:
+        marker = json.loads(path.read_bytes())
+        identity, files = marker["plan"], marker["files"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: to be made again
+        return None
+    if identity != plan.identity:
         raise ValueError(f"{path}: made by a plan with other settings or sources; move {work} away and begin again")
-    for name, fact in marker["files"].items():
+    for name, fact in files:
         file = path.with_name(name)
         if not file.is_file() or file.stat().st_size != fact["bytes"]:
             return None
@@ -149,20 +154,19 @@ class _SliceWriter:
         self._path = partial(slice_path, work, number)
         self._plan, self._limit = plan, plan.heldout_limits[plan.slices[number].source]
         self._writers: dict[str, ShardWriter] = {}
-        self._rows: list[tuple[bool, int, int]] = []
+        self._rows: list[tuple[bool, int]] = []
         self._texts, self._ids = bytearray(), bytearray()
         self._signatures: list[NDArray[np.uint32]] = []
         self._n_samples = max(1, SAMPLES // len(plan.slices))
-        self._samples: list[tuple[int, dict[str, Any]]] = []  # the lowest draws, of the train split
+        self._samples: list[tuple[int, dict[str, Any]]] = []  # the lowest draws
         self.infos: list[ShardInfo] = []
 
     def add(self, document: KeptDocument, sentences: list[list[int]]) -> None:
         raw, heldout = document.raw, document.draw <= self._limit
         writer = self._writer(SPLITS[heldout])
-        before = writer.tokens
         stored = writer.add(Document(raw.source, raw.id, raw.title, sentences))
         self._sample(document, len(self._rows))
-        self._rows.append((heldout, document.words, writer.tokens - before))
+        self._rows.append((heldout, document.words))
         self._texts += hashlib.blake2b(stored, digest_size=16).digest()
         self._ids += hashlib.blake2b(raw.id.encode(), digest_size=16).digest()
         if self._plan.settings["near_duplicates"]:
@@ -212,9 +216,9 @@ class _SliceWriter:
 
 def beginning(text: str) -> str:
     """A text's beginning, cut at a line break if it is long ("" if there is none): what `audit` encodes again."""
-    if len(text) <= SAMPLE_CHARACTERS:
+    if len(text) <= SAMPLE_TEXT_CHARACTERS:
         return text
-    return text[: max(text.rfind("\n", 0, SAMPLE_CHARACTERS), 0)]
+    return text[: max(text.rfind("\n", 0, SAMPLE_TEXT_CHARACTERS), 0)]
 
 
 def _sorted_keys(hashes: bytes) -> NDArray[Any]:
@@ -223,11 +227,3 @@ def _sorted_keys(hashes: bytes) -> NDArray[Any]:
     keys = np.empty(len(words), KEY)
     keys["high"], keys["low"], keys["row"] = words[:, 0], words[:, 1], np.arange(len(words))
     return keys[np.lexsort((keys["row"], keys["low"], keys["high"]))]
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """np.save, whole or not at all (through memory: np.save to a file on a full disk hides the reason)."""
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    with written(path) as file:
-        file.write(buffer.getbuffer())

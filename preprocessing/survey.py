@@ -56,7 +56,8 @@ def survey(
     documents. A source none of whose surveyed documents is that low gives the lowest one it has (of two or more).
     """
     tasks, fractions = _tasks(sources, cuts, settings, gates)
-    tallies, draws = {s.name: Tally() for s in sources}, {s.name: [] for s in sources}  # type: ignore[var-annotated]
+    tallies = {source.name: Tally() for source in sources}
+    draws: dict[str, list[int]] = {source.name: [] for source in sources}
     sample = TextSample(settings["seed"], settings["sample_characters"])
 
     def collect(found: _Found) -> None:
@@ -74,7 +75,9 @@ def survey(
         limits[source.name] = heldout_limit(draws[source.name], settings["heldout_fraction"], whole)
     if all(fraction == 1 for fraction in fractions.values()) and sum(map(len, draws.values())) < 2:
         raise ValueError("1 document kept: nothing can be held out for evaluation; give at least 2 documents")
-    return Survey(limits, sample.paragraphs(without=lambda tag: tag[1] <= limits[tag[0]]))
+    # By draw: the same text may stand in a source with a higher limit, too.
+    heldout = {draw for name, found in draws.items() for draw in found if draw <= limits[name]}
+    return Survey(limits, sample.paragraphs(without=lambda tag: tag[1] in heldout))
 
 
 def _tasks(

@@ -50,9 +50,10 @@ class TextSample:
             self._push(negative, paragraph, tag)
 
     def _push(self, negative: int, paragraph: str, tag: Tag) -> None:
-        if self._characters >= self._limit and negative <= self._heap[0][0]:
+        entry = (negative, paragraph, tag)
+        if self._characters >= self._limit and entry <= self._heap[0]:  # the same paragraph may stand in several documents
             return
-        heapq.heappush(self._heap, (negative, paragraph, tag))
+        heapq.heappush(self._heap, entry)
         self._characters += len(paragraph)
         while self._characters - len(self._heap[0][1]) >= self._limit:
             self._characters -= len(heapq.heappop(self._heap)[1])

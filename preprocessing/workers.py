@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 State = TypeVar("State")
 
+_make_state: Callable[[], Any] | None = None
 _state: Any = None
 
 
@@ -58,10 +59,10 @@ def work(
 
 
 def _begin(make_state: Callable[[], Any]) -> None:
-    global _state
+    global _make_state
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _state = make_state()
+    _make_state = make_state
 
 
 def _end_with_parent() -> None:
@@ -72,4 +73,8 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable[[Any, Item], Result], item: Item) -> Result:
+    global _state
+    if _state is None:  # here and not in _begin: an error becomes the call's error
+        assert _make_state is not None
+        _state = _make_state()
     return function(_state, item)

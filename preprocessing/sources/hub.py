@@ -31,7 +31,7 @@ def hub_source(name: str, id_: str, *, config: str, revision: str, column: str, 
         data = _load(pinned, streaming)
         if data.features is not None:
             wanted_columns(data.features.arrow_schema, f"dataset {id_}", Limits(name, column, 0))
-        mtime_ns = pinned.newest_mtime_ns()
+        mtime_ns = pinned.touched()
         if streaming:
             count = data.num_shards
             units = tuple(Unit(f"shard {i + 1} of {count}", 0, mtime_ns=mtime_ns) for i in range(count))
@@ -66,7 +66,7 @@ class HubDataset:
         directory = Path(source.location).is_absolute()
         with _one_line(self._id):
             pinned = pin(source.location, source.origin["config"], "" if directory else revision)
-            touched = directory and pinned.newest_mtime_ns() != source.units[0].mtime_ns
+            touched = directory and pinned.touched() != source.units[0].mtime_ns
             found: str | int = pinned.content_sha256() if touched else pinned.revision or revision
             if found != revision:
                 raise ValueError(f"dataset {self._id}: is {found}, expected {revision} as planned; start again")

@@ -30,9 +30,10 @@ class Pinned:
     declared_rows: int = 0
     files: tuple[Path, ...] = ()
 
-    def newest_mtime_ns(self) -> int:
-        """When the files of a local directory were last changed; 0 for a commit."""
-        return max((path.stat().st_mtime_ns for path in self.files), default=0)
+    def touched(self) -> int:
+        """A number that changes with the name, size or mtime of any file of a local directory; 0 for a commit."""
+        lines = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in self.files]
+        return int.from_bytes(hashlib.sha256("".join(lines).encode(errors="replace")).digest()[:7]) if lines else 0
 
     def content_sha256(self) -> str:
         """What pins a local directory: names and contents of its files."""

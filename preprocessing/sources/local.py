@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from preprocessing.manifest import file_sha256
+from preprocessing.sources.records import plain
 from preprocessing.sources.source import LEGAL, Source, Unit
 
 # Wikimedia calls the parts of a big dump ….xml-p1p41242.bz2.
 KINDS = {
     "jsonl": re.compile(r"\.jsonl(\.gz|\.bz2)?$"),
     "parquet": re.compile(r"\.parquet$"),
-    "text": re.compile(r"\.txt(\.gz)?$"),
+    "text": re.compile(r"\.txt(\.gz|\.bz2)?$"),
     "mediawiki": re.compile(r"\.xml(-p\d+p\d+)?(\.gz|\.bz2)?$"),
 }
 HASHING_THREADS = 8
@@ -27,6 +28,8 @@ def local_source(label: str, pattern: str) -> Source:
             f"--source {pattern}: a directory, expected files; name them by a glob in quotes ('{pattern}/*.jsonl.gz'), or the "
             f"directory as a dataset (hf:{paths[0].absolute()})"
         )
+    if broken := [path for path in paths if not path.is_file() and not path.is_dir()]:
+        raise FileNotFoundError(f"--source {pattern}: {broken[0]} is no file (a link to nothing?); mend it or take it out")
     paths = [path for path in paths if path.is_file()]
     if not paths:
         raise FileNotFoundError(f"--source {pattern}: no such file; {LEGAL}")
@@ -37,7 +40,10 @@ def local_source(label: str, pattern: str) -> Source:
     kind = kinds[paths[0]]
     with ThreadPoolExecutor(min(HASHING_THREADS, os.cpu_count() or 1)) as pool:  # hashlib releases the GIL
         units = tuple(pool.map(lambda path: _unit(path, kind), paths))
-    return Source(label or KINDS[kind].sub("", paths[0].name), kind, units, {"kind": kind})
+    name = label or KINDS[kind].sub("", paths[0].name)
+    if not name:
+        raise ValueError(f"--source {pattern}: a source needs a name; give it one: --source LABEL={pattern}")
+    return Source(plain(name), kind, units, {"kind": kind})
 
 
 def check_unchanged(unit: Unit) -> None:
@@ -58,7 +64,7 @@ def _kind(path: Path) -> str:
         if suffix.search(path.name):
             return kind
     raise ValueError(
-        f"{path}: of no kind that can be read; expected *.jsonl[.gz|.bz2], *.parquet, *.txt[.gz] or *.xml[.gz|.bz2]"
+        f"{path}: of no kind that can be read; expected *.jsonl[.gz|.bz2], *.parquet, *.txt[.gz|.bz2] or *.xml[.gz|.bz2]"
     )
 
 

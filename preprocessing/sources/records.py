@@ -43,7 +43,7 @@ def document_of(row: Mapping[str, Any], where: str, limits: Limits) -> Record:
     """One row of JSON, parquet or a hub dataset as a record. Without an `id`, a document is called by its place."""
     if limits.column not in row:
         columns = ", ".join(sorted(map(str, row))) or "none"
-        return Skipped("no text column", where, f"expected a column {limits.column!r}; columns here: {columns}")
+        return Skipped("no text column", where, f"expected a column {limits.column!r}; columns here: {plain(columns)}")
     text, title, id_ = row[limits.column], row.get("title"), row.get("id")
     if isinstance(text, bytes):  # a binary column of parquet
         try:
@@ -54,7 +54,7 @@ def document_of(row: Mapping[str, Any], where: str, limits: Limits) -> Record:
         return Dropped("empty text")
     if not isinstance(text, str):
         return Skipped("text is not a string", where, f"{limits.column!r} is of type {type(text).__name__}, expected a string")
-    return document(text, _plain(where if id_ is None else id_), _plain("" if title is None else title), where, limits)
+    return document(text, plain(where if id_ is None else id_), plain("" if title is None else title), where, limits)
 
 
 def document(text: str, id_: str, title: str, where: str, limits: Limits) -> Record:
@@ -81,8 +81,8 @@ def invalid_utf8(error: UnicodeDecodeError, where: str) -> Skipped:
     return Skipped("invalid UTF-8", where, f"byte 0x{error.object[error.start]:02x} at byte {error.start} of the record")
 
 
-def _plain(value: object) -> str:
-    """A title or id as text that UTF-8 can hold."""
+def plain(value: object) -> str:
+    """A title, an id, a file's name as text that UTF-8 can hold."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return str(value).encode(errors="replace").decode()

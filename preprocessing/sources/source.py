@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preprocessing.sources.records import plain
+
 BUILTIN = "builtin"
 WIKIPEDIA_ID = "wikimedia/wikipedia"
 WIKIPEDIA_CONFIG = "20231101.en"
@@ -70,7 +72,7 @@ class Source:
         if self.kind == "builtin":
             return [self.name]
         top = os.path.commonpath([os.path.dirname(unit.path) for unit in self.units])
-        return [os.path.relpath(unit.path, top) for unit in self.units]
+        return [plain(os.path.relpath(unit.path, top)) for unit in self.units]
 
     def as_json(self) -> dict[str, Any]:
         """As plain values, for a file that other processes read."""

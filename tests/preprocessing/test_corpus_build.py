@@ -5,12 +5,14 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from small_corpora import ROOT, VOCAB_SIZE, build_small, content, write_rows
 
+from preprocessing import survey as survey_module
+from preprocessing.audit.audit import audit
 from preprocessing.build import Settings, build
 from preprocessing.clean import clean, count_words
 from preprocessing.finalize import unigram_entropies_nats
@@ -19,7 +21,7 @@ from preprocessing.sentences import split_sentences
 from preprocessing.shards import Corpus
 from preprocessing.sources.source import parse_sources
 from preprocessing.survey import heldout_limit, survey
-from preprocessing.tokenizer import load
+from preprocessing.tokenizer import TextSample, load
 
 SAMPLE = ROOT.parent / "shared" / "data"
 Rows = list[dict[str, Any]]
@@ -136,6 +138,7 @@ def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) 
     assert sorted(found) == sorted(row["title"] for row in [*topics, new])
     a, b = corpus.manifest.sources
     assert (a.dropped, b.dropped) == ({"duplicate": 10}, {"duplicate": 30})
+    assert audit(corpus.directory, positions=5000).passed  # the samples, too, are found where they stand now
     for split in range(2):
         streams = [shard.tokens for shard in corpus.shards(("train", "heldout")[split])]
         counts = np.bincount(np.concatenate(streams), minlength=corpus.vocab_size)
@@ -151,6 +154,47 @@ def test_the_tokenizer_never_sees_held_out_text(topics: Rows, tmp_path: Path) ->
     marks = {row["title"]: f"This is mark{i}." for i, row in enumerate(topics)}
     assert {marks[title] for title in titles(corpus, "train")} <= set(found.sample)
     assert {marks[title] for title in titles(corpus, "heldout")}.isdisjoint(found.sample)
+
+
+def test_a_part_of_a_source_is_surveyed_evenly(topics: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long source every n-th slice, and its lines as often as those of a short one that is surveyed whole."""
+    long = [{**row, "text": f"{row['text']}\nlong {n} {i}."} for n in range(6) for i, row in enumerate(topics)]
+    paths = [write_rows(tmp_path / "long.jsonl", long), write_rows(tmp_path / "short.jsonl", topics)]
+    sources = parse_sources(list(map(str, paths)))
+    settings = Settings(slice_mb=0.02, sample_characters=60_000).check(sources)
+    cuts = cut(sources, settings["slice_mb"])
+    monkeypatch.setattr(survey_module, "SURVEY_MB", 0.2)
+    tasks, fractions = survey_module._tasks(sources, cuts, settings, Gates())
+    parts = [task.slice.part for task in tasks if task.slice.source == "long"]
+    assert len(parts) == 10
+    assert parts[-1] > max(parts) * 0.9
+    assert max(parts) > 0.8 * max(one.part for one in cuts if one.source == "long")
+    assert fractions["short"] == 1
+    assert fractions["long"] == 10 / sum(one.source == "long" for one in cuts)
+    monkeypatch.setattr(survey_module, "TextSample", Offers)
+    Offers.fractions.clear()
+    survey(sources, cuts, settings, Gates(), 1, lambda result: None)
+    assert Offers.fractions == {"long": {fractions["long"]}, "short": {1.0}}
+
+
+class Offers(TextSample):
+    """A sample that notes which fraction of a source it is told is offered."""
+
+    fractions: ClassVar[dict[str, set[float]]] = {}
+
+    def add(self, paragraph: str, tag: tuple[str, int], fraction: float = 1.0) -> None:
+        self.fractions.setdefault(tag[0], set()).add(fraction)
+        super().add(paragraph, tag, fraction)
+
+
+def test_held_out_text_is_hidden_wherever_it_stands(topics: Rows, tmp_path: Path) -> None:
+    """Of a short source the lowest draw is held out; the tokenizer does not see it in a long one either."""
+    paths = [write_rows(tmp_path / "a.jsonl", topics[:3]), write_rows(tmp_path / "b.jsonl", topics)]
+    sources = parse_sources(list(map(str, paths)))
+    settings = Settings(heldout_fraction=0.02).check(sources)
+    found = survey(sources, cut(sources, 8.0), settings, Gates(), 1, lambda result: None)
+    seen = [any(p in found.sample for p in clean(row["text"]).paragraphs if len(p) > 60) for row in topics[:3]]
+    assert sorted(seen) == [False, True, True]
 
 
 def test_a_second_build_is_a_no_operation(articles: Path, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_random_kills(undisturbed: dict[str, bytes], articles: Path, tmp_path: P
         while True:
             process = start(articles, out)
             try:
-                process.communicate(timeout=generator.uniform(0.2, 4.0))  # the moment of the kill
+                longest_s = 2.5 if generator.random() < 0.8 else 8.0  # now and then long enough to get on with it
+                moment_s = generator.uniform(0.2, longest_s) if kills < KILLS else None
+                process.communicate(timeout=moment_s)
             except subprocess.TimeoutExpired:
                 if generator.random() < 0.7:
                     os.killpg(process.pid, signal.SIGKILL)

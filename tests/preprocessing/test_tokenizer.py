@@ -106,6 +106,14 @@ def test_a_merged_sample_is_the_sample_of_all(lines: list[str]) -> None:
     assert set(merged.paragraphs(keep_odd)) <= set(lines[1::2])
 
 
+def test_the_same_paragraph_in_two_documents_is_the_same_in_any_order() -> None:
+    for order in (1, -1):
+        sample = TextSample(0, 20)
+        for tag in (("a", 1), ("a", 9))[::order]:
+            sample.add("the same paragraph here", tag)
+        assert sample.paragraphs(without=lambda tag: tag[1] <= 5) == ["the same paragraph here"]
+
+
 def test_a_source_of_which_a_tenth_is_offered_keeps_its_share(lines: list[str]) -> None:
     """Two sources of the same size, one offered whole, one in a tenth of its lines."""
     sample = TextSample(1, sum(map(len, lines)) // 20)
