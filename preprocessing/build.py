@@ -130,12 +130,7 @@ def already_built(sources: Sequence[Source], out: Path, settings: Settings, gate
         manifest = open_corpus(out, verify="sizes").manifest
     except (ValueError, OSError) as error:
         raise ValueError(f"{out}: exists and is not a corpus to keep ({error}); move it away or choose another --out") from None
-    found = {
-        **manifest.settings,
-        **{f"source {source.name}": [source.origin, list(source.files)] for source in manifest.sources},
-        **{f"version of {name}": number for name, number in manifest.versions.items()},
-    }
-    check_same(out, found, wanted)
+    check_same(out, request(manifest.sources, manifest.settings, manifest.versions), wanted)
     check_gates(manifest.sources, gates)
     return manifest
 

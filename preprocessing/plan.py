@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from preprocessing.clean import CLEANING_VERSION
 from preprocessing.durable import WRITING, sync_directory, write_whole
-from preprocessing.manifest import file_sha256
+from preprocessing.manifest import SourceInfo, file_sha256
 from preprocessing.sources.source import Slice, Source, slices
 
 FORMAT = "sibert-plan-1"
@@ -119,11 +119,14 @@ def versions() -> dict[str, str]:
     return {"python": python, "cleaning": str(CLEANING_VERSION), **{name: version(name) for name in PACKAGES}}
 
 
-def request(sources: Sequence[Source], settings: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
-    """What a user asked for, as flat names and values to compare: the same request is the same corpus."""
+def request(
+    sources: Sequence[Source] | Sequence[SourceInfo], settings: dict[str, Any], versions: dict[str, str]
+) -> dict[str, Any]:
+    """What a user asked for, or what a manifest says was, as flat names and values: the same request is the same corpus."""
+    files = {one.name: one.files() if isinstance(one, Source) else one.files for one in sources}
     return {
         **settings,
-        **{f"source {source.name}": [source.origin, list(source.files())] for source in sources},
+        **{f"source {source.name}": [source.origin, list(files[source.name])] for source in sources},
         **_named_versions(versions),
     }
 
