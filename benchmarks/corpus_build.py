@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import medians_s
-from preprocessing.build import Settings, finalize, plan_and_train, run_task
+from preprocessing.build import finalize, plan_and_train, run_task
 from preprocessing.clean import clean
 from preprocessing.plan import Gates, work_folder
 from preprocessing.sentences import split_sentences
+from preprocessing.settings import Settings
 from preprocessing.shards import open_corpus
 from preprocessing.sources.source import parse_sources
 from preprocessing.tokenizer import load

@@ -15,8 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from preprocessing.build import Settings, build
+from preprocessing.build import build
 from preprocessing.manifest import read_manifest, write_manifest
+from preprocessing.settings import Settings
 from preprocessing.sources.source import parse_sources
 
 OPEN = """

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from preprocessing.durable import write_whole
 from preprocessing.finalize import finalize as make_corpus
 from preprocessing.ledger import check_gates
 from preprocessing.manifest import MANIFEST_FILE, Manifest
-from preprocessing.mixing import check_mixing
 from preprocessing.plan import (
     SLICES_FOLDER,
     Gates,
@@ -32,7 +31,6 @@ from preprocessing.plan import (
     begun,
     check_same,
     cut,
-    default_slice_mb,
     read_plan,
     request,
     tokenizer_name,
@@ -41,56 +39,15 @@ from preprocessing.plan import (
     write_plan,
 )
 from preprocessing.sentences import split_sentences
+from preprocessing.settings import Settings
 from preprocessing.shards import open_corpus
 from preprocessing.slices import make_slice, make_state, read_marker
 from preprocessing.sources.source import Source
 from preprocessing.survey import survey
-from preprocessing.tokenizer import SAMPLE_CHARACTERS, train
+from preprocessing.tokenizer import train
 from preprocessing.workers import cores, work
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What shapes a corpus beside its sources. slice_mb None: see plan.default_slice_mb.
-
-    ValueError from `check`: a number out of range.
-    """
-
-    vocab_size: int = 8192
-    heldout_fraction: float = 0.02
-    seed: int = 0
-    min_words: int = 20
-    language: str | None = None
-    near_duplicates: float | None = None
-    max_document_mb: float = 20.0
-    sample_characters: int = SAMPLE_CHARACTERS
-    slice_mb: float | None = None
-    epochs: tuple[tuple[str, float], ...] = ()
-    weights: tuple[tuple[str, float], ...] = ()
-
-    def check(self, sources: Sequence[Source]) -> dict[str, Any]:
-        """The settings as the plan keeps them, checked."""
-        slice_mb = default_slice_mb(sources) if self.slice_mb is None else self.slice_mb
-        epochs, weights = dict(self.epochs), dict(self.weights)
-        found = {**vars(self), "slice_mb": slice_mb, "epochs": epochs, "weights": weights}
-        limits = {
-            "heldout_fraction": (0.0, 1.0, "a fraction above 0 and below 1"),
-            "vocab_size": (5, 1 << 20, "6 to 1048575 pieces"),
-            "sample_characters": (0, 1 << 40, "at least 1 character"),
-            "min_words": (-1, 1 << 40, "0 words or more"),
-            "max_document_mb": (0, 1e6, "more than 0 and below a million"),
-            "slice_mb": (0, 2001, "more than 0 and at most 2000 (a shard holds less than 2^31 tokens)"),
-            "near_duplicates": (0.3, 1.0, "a similarity above 0.3 and below 1"),
-        }
-        for name, (low, high, expected) in limits.items():
-            if found[name] is not None and not low < found[name] < high:
-                raise ValueError(f"--{name.replace('_', '-')} {found[name]}: expected {expected}")
-        if self.language is not None and not (len(self.language) == 2 and self.language.isalpha() and self.language.islower()):
-            raise ValueError(f"--language {self.language}: expected a code of two letters, such as en")
-        check_mixing([source.name for source in sources], epochs, weights)
-        return found
 
 
 def build(

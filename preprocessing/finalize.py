@@ -36,7 +36,8 @@ from preprocessing.manifest import (
 )
 from preprocessing.near_duplicates import near_duplicates
 from preprocessing.plan import SLICES_FOLDER, Plan
-from preprocessing.shards import FIRST_ORDINARY_ID, Shard, piece_counts, token_dtype, write_batch
+from preprocessing.shard_writer import piece_counts, write_batch
+from preprocessing.shards import FIRST_ORDINARY_ID, Shard, token_dtype
 from preprocessing.slices import SAMPLES, slice_path
 from preprocessing.spans import check_spans
 from preprocessing.stored import StoredArray, write_array

@@ -4,8 +4,8 @@ import argparse
 import re
 from collections import Counter
 
-from preprocessing.build import Settings
 from preprocessing.plan import Gates
+from preprocessing.settings import Settings
 from preprocessing.sources.source import Source, parse_sources
 
 

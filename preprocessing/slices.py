@@ -34,7 +34,8 @@ from preprocessing.manifest import SPLITS, ShardInfo, file_sha256
 from preprocessing.near_duplicates import signature
 from preprocessing.plan import SLICES_FOLDER, Plan
 from preprocessing.sentences import split_sentences
-from preprocessing.shards import Document, ShardWriter, token_dtype
+from preprocessing.shard_writer import Document, ShardWriter
+from preprocessing.shards import token_dtype
 from preprocessing.sources.read import Reader
 from preprocessing.sources.source import Source
 from preprocessing.stored import write_array

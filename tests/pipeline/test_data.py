@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pipeline.data import Batch, PretrainingData, rank_indices, truncated_lengths
-from preprocessing.shards import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Document, Shard, ShardWriter
+from preprocessing.shard_writer import Document, ShardWriter
+from preprocessing.shards import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Shard
 
 VOCAB_SIZE = 30_000
 OBJECTIVES = ("mlm", "mlm+nsp")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.data import PretrainingData
-from preprocessing.shards import Document, Shard, ShardWriter
+from preprocessing.shard_writer import Document, ShardWriter
+from preprocessing.shards import Shard
 
 SEQ_LEN, VOCAB_SIZE = 12, 5000
 SAMPLES = (40, 20, 30)  # of each shard; a stretch of SEQ_LEN - 2 tokens each

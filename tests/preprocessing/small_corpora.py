@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preprocessing.build import Settings, build
+from preprocessing.build import build
 from preprocessing.plan import Gates
+from preprocessing.settings import Settings
 from preprocessing.shards import Corpus, open_corpus
 from preprocessing.sources.source import parse_sources
 

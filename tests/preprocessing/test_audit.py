@@ -22,7 +22,8 @@ from preprocessing.audit.page import page
 from preprocessing.clean import clean
 from preprocessing.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, file_sha256, write_manifest
 from preprocessing.sentences import split_sentences
-from preprocessing.shards import FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Document, ShardWriter, write_batch
+from preprocessing.shard_writer import Document, ShardWriter, write_batch
+from preprocessing.shards import FIRST_ORDINARY_ID, MASK_ID, SEP_ID
 from preprocessing.tokenizer import load, train
 
 VOCAB_SIZE = 500

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from small_corpora import ROOT, VOCAB_SIZE, build_small, content, run_cli, start_cli, write_rows
 
-from preprocessing.build import Settings, finalize, plan_and_train, run_task
+from preprocessing.build import finalize, plan_and_train, run_task
 from preprocessing.plan import Gates, read_plan, work_folder
+from preprocessing.settings import Settings
 from preprocessing.sources.source import parse_sources
 
 Rows = list[dict[str, Any]]

@@ -13,11 +13,12 @@ from small_corpora import ROOT, VOCAB_SIZE, build_small, content, write_rows
 
 from preprocessing import survey as survey_module
 from preprocessing.audit.audit import audit
-from preprocessing.build import Settings, build
+from preprocessing.build import build
 from preprocessing.clean import clean, count_words
 from preprocessing.finalize import unigram_entropies_nats
 from preprocessing.plan import Gates, cut
 from preprocessing.sentences import split_sentences
+from preprocessing.settings import Settings
 from preprocessing.shards import Corpus
 from preprocessing.sources.source import parse_sources
 from preprocessing.survey import heldout_limit, survey

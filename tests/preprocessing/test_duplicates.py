@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.build import Settings
 from preprocessing.duplicates import later_rows
 from preprocessing.mixing import check_mixing, epochs
 from preprocessing.plan import Gates, Plan, cut
+from preprocessing.settings import Settings
 from preprocessing.slices import _sorted_keys
 from preprocessing.sources.read import Reader
 from preprocessing.sources.source import parse_sources

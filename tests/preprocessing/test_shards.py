@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.shards import (
-    FORMAT,
-    SEP_ID,
-    Corpus,
-    Document,
-    Shard,
-    ShardWriter,
-    open_corpus,
-    token_dtype,
-)
+from preprocessing.shard_writer import Document, ShardWriter
+from preprocessing.shards import FORMAT, SEP_ID, Corpus, Shard, open_corpus, token_dtype
 
 ids = st.integers(1, 65535)
 texts = st.text(max_size=8)

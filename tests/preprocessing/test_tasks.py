@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from small_corpora import VOCAB_SIZE, build_small, content, run_cli, write_rows
 
-from preprocessing.build import Settings, finalize, plan_and_train, run_task
+from preprocessing.build import finalize, plan_and_train, run_task
 from preprocessing.plan import Gates, work_folder
+from preprocessing.settings import Settings
 from preprocessing.shards import open_corpus
 from preprocessing.sources.source import parse_sources
 
