@@ -21,7 +21,7 @@ from pipeline.reference import Reference
 from preprocessing.shards import open_corpus
 
 PAPER = set_options(
-    model__encoder="sibert-a", model__head="paper", model__init="normal", optim__lr=0.3, optim__weight_decay=0.02
+    model__encoder="sibert-a", model__head="paper", model__init="normal", optim__lr=0.3, optim__weight_decay=0.005
 )
 INVARIANT = set_options(model__init="normal", optim__lr=0.05, optim__weight_decay=0.1)
 
