@@ -77,12 +77,12 @@ _GUTENBERG_END = (
 _GUTENBERG_LINES = 500
 """Neither a header nor the licence after the text is longer; a mark with more lines before it heads nothing."""
 
-# What pages add around the text. Each alternative is tried at the beginning of a line only; what repeats gives nothing back
-# (++, *+), lest a long row of addresses or bars takes exponential time.
+# What pages add around the text. Each alternative is tried at the beginning of a line only; what repeats can be read in one way,
+# lest a long row of addresses or bars takes exponential time. (No possessive quantifiers: Python 3.11.2 gets them wrong.)
 _BOILERPLATE = re.compile(
     rf"""(?i:(?P<start>{_GUTENBERG_START})|(?P<end>{_GUTENBERG_END}))
     |\[?\[?(?:Category|File|Image):\S
-    |\[?(?:(?:https?|ftp)://|www\.)\S++(?:[ ](?:and[ ]|[|][ ])?\[?(?:https?://|www\.)\S++)*+$
+    |\[?(?:(?:https?|ftp)://|www\.)\S+(?:[ ](?:and[ ]|[|][ ])?\[?(?:https?://|www\.)\S+)*$
     |(?i:(?:this|the)[ ](?:ebook|etext)[ ]is[ ]for[ ]the[ ]use[ ]of[ ]anyone)
     |(?i:(?:the[ ])?project[ ]gutenberg(?:['’]s)?[ ](?:ebook|etext|license|literary[ ]archive[ ]foundation)\b)
     |(?i:(?:e-?text[ ])?(?:produced|prepared|transcribed)[ ]by[ ].{{1,160}}(?:distributed[ ]proofread|pgdp\.net|gutenberg))
@@ -90,7 +90,7 @@ _BOILERPLATE = re.compile(
     |Retrieved[ ]from[ ]["“]?https?:|From[ ]Wikipedia,[ ]the[ ]free[ ]encyclopedia\.?$
     |This[ ].{{1,80}}[ ]is[ ]a[ ]stub\.[ ]You[ ]can[ ]help[ ]Wikipedia
     |(?i:all[ ]rights[ ]reserved\.?$|(?:terms[ ]of[ ](?:use|service)|privacy[ ]policy|cookie[ ]policy)(?:[ ]?[|•·]|\.?$))
-    |[^\s|»]++(?:[ ][^\s|»]++){{0,2}}+(?:[ ][|»][ ][^\s|»]++(?:[ ][^\s|»]++){{0,2}}+){{2,}}+$""",  # Home | News | About us
+    |[^\s|»]+(?:[ ][^\s|»]+){{0,2}}(?:[ ][|»][ ][^\s|»]+(?:[ ][^\s|»]+){{0,2}}){{2,}}$""",  # Home | News | About us
     re.VERBOSE,
 )
 # How a line that the expression may match begins, "|" and "»" aside: to look here first takes half the time of clean.
