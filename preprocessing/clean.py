@@ -77,7 +77,7 @@ _GUTENBERG_END = (
 _GUTENBERG_LINES = 500
 """Neither a header nor the licence after the text is longer; a mark with more lines before it heads nothing."""
 
-# What pages add around the text. Each alternative is tried at the beginning of a line only; what repeats can be read in one way,
+# What pages add around the text. Each alternative is tried at the beginning of a line only; what repeats can be read one way,
 # lest a long row of addresses or bars takes exponential time. (No possessive quantifiers: Python 3.11.2 gets them wrong.)
 _BOILERPLATE = re.compile(
     rf"""(?i:(?P<start>{_GUTENBERG_START})|(?P<end>{_GUTENBERG_END}))

@@ -20,8 +20,16 @@ from pipeline.optim.schedules import lr_at
 from pipeline.reference import Reference
 from preprocessing.shards import open_corpus
 
+# fp32 beside float64 after 20 steps, on whatever text this Python's documentation has: some give 1e-5 and more. (`certify`
+# allows 1e-5 on data of its own; what a mistake does is seen in its mutations: 0.1 and more.)
+CLOSE = 1e-4
 PAPER = set_options(
-    model__encoder="sibert-a", model__head="paper", model__init="normal", optim__lr=0.3, optim__weight_decay=0.005
+    model__encoder="sibert-a",
+    model__head="paper",
+    model__init="normal",
+    model__score_offset=1.5,
+    optim__lr=0.3,
+    optim__weight_decay=0.01,
 )
 INVARIANT = set_options(model__init="normal", optim__lr=0.05, optim__weight_decay=0.1)
 
@@ -61,10 +69,10 @@ def test_a_whole_run_is_the_recipe_on_paper(corpus: Path, tmp_path: Path, option
     stored = Checkpoint(run / "checkpoints" / "step-00000020")
     for name, parameter in parameters.items():
         ours = stored.read(PARAM, name, 0, parameter.numel()).view_as(parameter).double()
-        assert (ours - parameter).norm() <= 1e-5 * parameter.norm(), name
+        assert (ours - parameter).norm() <= CLOSE * parameter.norm(), name
     clips = set()
     for row, (x, g, threshold) in zip(read_metrics(run / "metrics.jsonl")[0], norms, strict=True):
-        assert (row["param_norm"], row["grad_norm"], row["clip_threshold"]) == pytest.approx((x, g, threshold), rel=1e-5)
+        assert (row["param_norm"], row["grad_norm"], row["clip_threshold"]) == pytest.approx((x, g, threshold), rel=CLOSE)
         assert row["clipped"] == (g > threshold)
         clips.add(row["clipped"])
     assert clips == {True, False}, "a run in which both kinds of step occur"
