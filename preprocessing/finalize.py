@@ -185,10 +185,10 @@ def _write_small_files(
     write_array(assembling / UNIGRAM_COUNTS_FILE, counts)
     samples = []
     for at, one in enumerate(finished):
+        heldout = one.documents["heldout"]
         for draw, facts in one.marker["samples"]:
             row = facts["row"]
             if row not in lost[at]:
-                heldout = one.documents["heldout"]
                 split = SPLITS[int(heldout[row])]
                 before = heldout[:row] == heldout[row]
                 gone = (lost[at] < row) & (heldout[lost[at]] == heldout[row])

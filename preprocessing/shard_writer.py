@@ -65,11 +65,6 @@ class ShardWriter:
         self._sentence_offsets = array("i", [0])
         self._info: ShardInfo | None = None
 
-    @property
-    def tokens(self) -> int:
-        """Tokens added so far, [SEP]s included."""
-        return len(self._tokens)
-
     def add(self, document: Document) -> bytes:
         """Append a document and its closing [SEP]; returns its tokens as they are stored, without the [SEP].
 

@@ -31,7 +31,7 @@ from preprocessing.clean import clean
 from preprocessing.documents import KeptDocument, Tally, kept_documents
 from preprocessing.durable import write_whole
 from preprocessing.manifest import SPLITS, ShardInfo, file_sha256
-from preprocessing.near_duplicates import signature
+from preprocessing.near_duplicates import N_HASHES, signature
 from preprocessing.plan import SLICES_FOLDER, Plan
 from preprocessing.sentences import split_sentences
 from preprocessing.shard_writer import Document, ShardWriter
@@ -106,7 +106,7 @@ def make_slice(state: State, number: int) -> int:
     files = writer.close()
     marker = {
         "plan": plan.identity,
-        "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in files},
+        "files": files,
         "shards": [dataclasses.asdict(info) for info in writer.infos],
         "tally": tally.as_json(),
         "spans": state.reader.spans,
@@ -195,8 +195,8 @@ class _SliceWriter:
         """[draw, facts] of the documents whose source text is kept."""
         return [[draw, facts] for draw, facts in self._samples]
 
-    def close(self) -> list[Path]:
-        """Write every file but the marker; returns their paths."""
+    def close(self) -> dict[str, dict[str, Any]]:
+        """Write every file but the marker; returns their names, bytes and sha256."""
         size = self._plan.settings["vocab_size"]
         counts = np.zeros((len(SPLITS), size), np.int64)
         arrays: dict[str, NDArray[Any]] = {
@@ -206,13 +206,16 @@ class _SliceWriter:
             "counts": counts,
         }
         if self._plan.settings["near_duplicates"]:
-            arrays["signatures"] = np.array(self._signatures, np.uint32).reshape(-1, 128)
+            arrays["signatures"] = np.array(self._signatures, np.uint32).reshape(-1, N_HASHES)
         for split, writer in sorted(self._writers.items()):
             counts[SPLITS.index(split)] = writer.counts(size)
             self.infos.append(writer.close())
+        files = {info.file: {"bytes": info.bytes, "sha256": info.sha256} for info in self.infos}
         for name, array in arrays.items():
-            write_array(self._path(f"{name}.npy"), array)
-        return [self._path(info.file.split(".", 1)[1]) for info in self.infos] + [self._path(f"{n}.npy") for n in arrays]
+            path = self._path(f"{name}.npy")
+            write_array(path, array)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        return files
 
 
 def beginning(text: str) -> str:

@@ -14,7 +14,9 @@ from preprocessing.build import build
 from preprocessing.plan import Gates
 from preprocessing.settings import Settings
 from preprocessing.shards import Corpus, open_corpus
-from preprocessing.sources.source import parse_sources
+from preprocessing.sources.read import Reader
+from preprocessing.sources.records import Record
+from preprocessing.sources.source import Source, parse_sources, slices
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCAB_SIZE = 300  # small, so that training takes a fraction of a second
@@ -32,6 +34,19 @@ def build_small(out: Path, *arguments: str, workers: int = 1, gates: Gates | Non
     wanted = Settings(**{"vocab_size": VOCAB_SIZE, "heldout_fraction": 0.1, **settings})
     build(parse_sources(list(arguments)), out, wanted, gates=gates, workers=workers, say=lambda line: None)
     return open_corpus(out)
+
+
+def read_slices(source: Source, slice_bytes: int, max_document_bytes: int) -> tuple[list[Record], dict[int, int]]:
+    """All records of a source, and how far each unit was read; asserts that the slices' spans join up."""
+    reader = Reader([source], max_document_bytes)
+    records: list[Record] = []
+    reached: dict[int, int] = {}
+    for slice_ in slices(source, slice_bytes):
+        records += reader.read(slice_)
+        for unit, start, end in reader.spans:
+            assert start == reached.get(unit, 0)
+            reached[unit] = end
+    return records, reached
 
 
 def content(directory: Path) -> dict[str, bytes]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_corpora import read_slices
 
-from preprocessing.sources.read import Reader
 from preprocessing.sources.records import Dropped, RawDocument, Record
 from preprocessing.sources.source import Source, parse_sources, slices
 
@@ -65,14 +65,7 @@ def write_snapshot(home: Path, commit: str, mark: str, *, card: str = CARD, ref:
 
 def read(source: Source, slice_bytes: int = 3000) -> list[Record]:
     source = Source.from_json(source.as_json())
-    reader = Reader([source], 1000)
-    records: list[Record] = []
-    reached: dict[int, int] = {}
-    for slice_ in slices(source, slice_bytes):
-        records += reader.read(slice_)
-        for unit, start, end in reader.spans:
-            assert start == reached.get(unit, 0)
-            reached[unit] = end
+    records, reached = read_slices(source, slice_bytes, 1000)
     assert sum(reached.values()) == len(records)
     return records
 

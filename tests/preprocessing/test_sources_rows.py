@@ -8,23 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from small_corpora import read_slices
 
-from preprocessing.sources.read import Reader
 from preprocessing.sources.records import Dropped, RawDocument, Record, Skipped
-from preprocessing.sources.source import Source, parse_sources, slices
+from preprocessing.sources.source import Source, parse_sources
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def read(source: Source, *, slice_bytes: int = 10**9, max_document_bytes: int = 1000) -> list[Record]:
-    reader = Reader([source], max_document_bytes)
-    records: list[Record] = []
-    reached: dict[int, int] = {}
-    for slice_ in slices(source, slice_bytes):
-        records += reader.read(slice_)
-        for unit, start, end in reader.spans:
-            assert start == reached.get(unit, 0)
-            reached[unit] = end
+    records, reached = read_slices(source, slice_bytes, max_document_bytes)
     assert len(reached) == len(source.units)
     return records
 
