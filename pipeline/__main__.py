@@ -1,4 +1,4 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, report, invariance, certify."""
+"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify."""
 
 import argparse
 import json
@@ -9,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import checkpoint_verbs
 from preprocessing import cli
+
+# Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 PRETRAIN = """\
 Train a recipe on a corpus. Runs as one process, or as one rank of several under torchrun, deepspeed or srun:
@@ -17,8 +21,13 @@ Train a recipe on a corpus. Runs as one process, or as one rank of several under
   python -m pipeline pretrain --recipe tiny --data demo/corpus --run runs/tiny
   torchrun --standalone --nproc-per-node 2 -m pipeline pretrain --recipe tiny --data demo/corpus --run-dir runs/tiny
 
-Run the same command again and it goes on from the newest checkpoint in --run; a --run of another configuration or corpus
-is refused. RUN then holds report.html, summary.json, metrics.jsonl, tensorboard/ and checkpoints/.
+Run the same command again and it goes on from the newest whole checkpoint in --run, with any number of ranks and any ZeRO
+stage; a --run of another configuration or corpus is refused. --fresh begins anew and renames the run that is there to RUN.1;
+it holds for the first start of a job, not when the job is requeued or restarted. RUN then holds report.html, summary.json,
+metrics.jsonl, tensorboard/ and checkpoints/.
+
+SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, to any rank: all ranks end the same step, save, and exit with 75 (not finished: run the
+same command again). If a rank dies or hangs the others end, within train.timeout_s, and say which.
 """
 EVALUATE = """\
 Loss on the held-out text of the run's corpus, with its newest checkpoint: over all predictions, and over those shown as
@@ -53,6 +62,7 @@ def _parser() -> cli.Parser:
     for name, summary, text, run, add_arguments in (
         ("pretrain", "train a recipe on a corpus", PRETRAIN, _pretrain, _add_pretrain_arguments),
         ("evaluate", "loss on the held-out text", EVALUATE, _evaluate, _add_evaluate_arguments),
+        ("checkpoint", "list, verify, convert, prune", checkpoint_verbs.TEXT, None, checkpoint_verbs.add_arguments),
         ("report", "curves and figures of a run, in one HTML file", REPORT, _report, _add_report_arguments),
         ("invariance", "is a recipe's model exactly scale invariant?", INVARIANCE, _invariance, _add_invariance_arguments),
         ("certify", "is what runs here the recipe on paper?", CERTIFY, _certify, _add_certify_arguments),
@@ -95,6 +105,7 @@ def _add_pretrain_arguments(verb: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the run's directory (torchrun takes --run for an abbreviation of its own --run-path: write --run-dir there)",
     )
+    verb.add_argument("--fresh", action="store_true", help="begin anew; the run that is there is renamed, never deleted")
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
     verb.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
     verb.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
@@ -133,7 +144,7 @@ def _add_certify_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json-file", type=Path, metavar="FILE", help="also write the figures of every run there")
 
 
-def _pretrain(args: argparse.Namespace) -> None:
+def _pretrain(args: argparse.Namespace) -> int:
     from pipeline.config import load_recipe
     from pipeline.launch import world_from
 
@@ -149,14 +160,18 @@ def _pretrain(args: argparse.Namespace) -> None:
         )
         if world.is_main:
             show(figures, args.json)
-        return
-    from pipeline.train import pretrain
+        return 0
+    from pipeline.stopping import EXIT_CODE, is_restart
+    from pipeline.train import Job, pretrain
 
     figures_stream = sys.stdout
     if args.json:
         sys.stdout = sys.stderr  # progress there; standard output is for the figures alone
-    pretrain(config, args.recipe, args.data, args.run_dir, world)
+    fresh = args.fresh and not is_restart(os.environ)
+    finished = pretrain(Job(config, args.recipe, args.data, args.run_dir, fresh), world)
     sys.stdout = figures_stream
+    if not finished:
+        return EXIT_CODE
     if world.is_main:
         from pipeline.json_file import read_object
         from pipeline.report import write_report
@@ -165,6 +180,7 @@ def _pretrain(args: argparse.Namespace) -> None:
         show(read_object(args.run_dir / "summary.json"), args.json)
         if not args.json:
             _say_what_next(args.run_dir, report)
+    return 0
 
 
 def _say_what_next(run_dir: Path, report: Path) -> None:

@@ -221,7 +221,7 @@ def assemble(pieces: dict[str, Tensor], optimizer: PretrainingOptimizer, like: d
     mine = [(f.name, f.offset, pieces[f.name].float().cpu()) for f in optimizer.partitions.fragments]
     whole = {name: torch.zeros(t.numel(), dtype=torch.float64) for name, t in like.items()}
     times = {name: torch.zeros(t.numel(), dtype=torch.int64) for name, t in like.items()}
-    for of_rank in engine.gather(mine):
+    for of_rank in engine.gather_objects(mine):
         for name, offset, piece in of_rank:
             whole[name][offset : offset + piece.numel()] = piece.double()
             times[name][offset : offset + piece.numel()] += 1

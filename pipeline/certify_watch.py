@@ -115,7 +115,7 @@ class Watch:
                 problems.append(f"{what} differ by {value:.1e}, allowed {limit:.0e}")
         if both_kinds and self.kinds != {True, False}:
             problems.append(f"{self.clipped} of {STEPS} steps clipped: clipping and not clipping must both occur")
-        if len({repr(d) for d in engine.gather(self.decisions)}) > 1:
+        if len({repr(d) for d in engine.gather_objects(self.decisions)}) > 1:
             problems.append("the ranks decided differently")
         return Result(
             **asdict(cell),

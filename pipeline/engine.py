@@ -3,22 +3,23 @@
 import contextlib
 import importlib
 import io
+import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.deepspeed_internals import after_step, before_norms, missing_name, read_partitions, was_skipped
+from pipeline.deepspeed_internals import after_step, before_norms, loss_scale_of, missing_name, read_partitions, was_skipped
 from pipeline.launch import World, export
 from pipeline.optim.optimizer import PretrainingOptimizer
-from preprocessing.cli import RankError, one_line
-
-Result = TypeVar("Result")
+from pipeline.ranks import Ranks
+from preprocessing.cli import RankError
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed looks for CUDA's compiler
@@ -34,7 +35,8 @@ _torch_backend = importlib.import_module("deepspeed.comm.torch")
 
 
 def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
-    """Join the process group (nccl with a GPU, gloo without); returns this process's device."""
+    """Join the process group (nccl with a GPU, gloo without); returns this process's device. `timeout_s` bounds the waiting for
+    ranks that do not come."""
     export(world)
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
@@ -61,30 +63,35 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def gather(value: Any) -> list[Any]:
-    """Every rank's value, in rank order, on every rank."""
+def gather_objects(value: Any) -> list[Any]:
+    """Every rank's Python object, in rank order, on every rank. It travels as a pickle: for `certify` alone."""
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
 
 
-def agree(problem: str | None) -> None:
-    """Every rank says what went wrong with it, if anything; if any has a problem, ValueError with the first on all ranks."""
-    for rank, text in enumerate(gather(problem)):
-        if text is not None:
-            raise ValueError(text if rank == 0 else f"rank {rank}: {text}")
+def ranks_of(group: Any = None) -> Ranks:
+    """The ranks of a process group (None: all, over the main one), who exchange JSON values in it."""
+    return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), partial(_gather_json, group=group))
 
 
-def together(work: Callable[[], Result]) -> Result:
-    """Do `work` on every rank and wait for all. A ValueError or OSError of any rank is every rank's ValueError, so that no
-    rank goes on alone or waits for one that is gone."""
-    result, problem = None, None
-    try:
-        result = work()
-    except (ValueError, OSError) as error:
-        problem = one_line(error)
-    agree(problem)
-    return result  # type: ignore[return-value]  # without a problem there is a result
+def side_ranks() -> Ranks:
+    """All ranks, over a process group of its own: for a thread that works beside the training. What watches over the whole
+    run bounds its waiting; the group's own limit must not cut a slow file system short."""
+    return ranks_of(torch.distributed.new_group(backend="gloo", timeout=timedelta(days=1)))
+
+
+def _gather_json(value: Any, group: Any) -> list[Any]:
+    device = torch.device("cuda" if torch.distributed.get_backend(group) == "nccl" else "cpu")
+    mine = torch.frombuffer(bytearray(json.dumps(value), "utf-8"), dtype=torch.uint8)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(sizes, torch.tensor([len(mine)], device=device), group=group)
+    numbers = torch.cat(sizes).tolist()
+    padded = torch.zeros(max(numbers), dtype=torch.uint8, device=device)
+    padded[: len(mine)] = mine.to(device)
+    parts = [torch.empty_like(padded) for _ in numbers]
+    torch.distributed.all_gather(parts, padded, group=group)
+    return [json.loads(bytes(part[:n].cpu().numpy())) for part, n in zip(parts, numbers, strict=True)]
 
 
 def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any], device: torch.device) -> Any:
@@ -100,6 +107,11 @@ def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionar
     optimizer.attach(read_partitions(wrapper, names, optimizer, torch.distributed.all_reduce, device))
     _decide_before_step(wrapper, optimizer)
     return engine
+
+
+def loss_scale(built: Any) -> float:
+    """What a built engine multiplies the loss by."""
+    return loss_scale_of(built.optimizer)
 
 
 def whole_parameters(built: Any) -> Iterator[tuple[nn.Parameter, Tensor]]:

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import checkpoint
+from pipeline import probe
+from pipeline.checkpoint.choose import newest
 from pipeline.config import RunConfig, from_dict
 from pipeline.data import PretrainingData
 from pipeline.json_file import read_object
-from pipeline.model.pretraining import PretrainingModel, build_model, on_device
+from pipeline.model.pretraining import PretrainingModel, build_model, on_device, parameter_shapes
+from pipeline.run_directory import RUN_FILE_KEYS, check_same
 from preprocessing.shards import Corpus, open_corpus
 
 HELDOUT_SEED = 20220207  # of the held-out masks; not a run's seed, so that runs of all seeds are compared on one text
@@ -35,11 +37,13 @@ def evaluate(
     rank: int = 0,
     world_size: int = 1,
     sum_over_ranks: Callable[[Tensor], Tensor] = lambda t: t,
+    progress: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Mean loss in nats over the predictions of the first `sequences` held-out sequences of the fixed order (None: all).
 
     Returns heldout_loss, heldout_mask_loss (positions shown as [MASK] alone), heldout_sequences, and
-    heldout_nsp_accuracy if the model has that head. Each rank takes its share; sums are global.
+    heldout_nsp_accuracy if the model has that head. Each rank takes its share; sums are global. `progress` is called at every
+    turn, the same number of times on every rank.
     """
     total = data.n_samples if sequences is None else min(sequences, data.n_samples)
     device = on_device(model)
@@ -48,6 +52,7 @@ def evaluate(
     model.eval()
     stride = world_size * micro_sequences
     for first in range(0, total, stride):  # the same number of turns on every rank: ZeRO 3 gathers weights in each
+        progress()
         start = first + rank * micro_sequences
         batch = data.batch(np.arange(start, min(start + micro_sequences, total)) if start < total else np.arange(1)).to(device)
         out = model(*batch.model_inputs())
@@ -84,12 +89,15 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
             f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "
             f"the run was trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
         )
-    found = checkpoint.newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
+    found = newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
     if found is None:
         raise ValueError(f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {run_dir}` first")
+    check_same(found.manifest["made_from"], saved, found.directory, "it is not this run's: move it away")
     nsp = config.data.objective == "mlm+nsp"
     model = build_model(config.model, corpus.vocab_size, nsp, corpus.unigram_counts("train"))
+    found.check_covers(parameter_shapes(model))
     found.load_parameters(model)
+    probe.check(found, probe.loss(model, probe.stored_batch(found)))
     return config, corpus, model, found.step
 
 
@@ -98,7 +106,7 @@ def read_run_file(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is not a run directory (no config.json): give the --run of a `pipeline pretrain`")
-    return read_object(path, required=("data", "corpus_sha256", "config"))
+    return read_object(path, required=RUN_FILE_KEYS)
 
 
 def evaluate_run(run_dir: Path, data_dir: Path | None = None, sequences: int | None = None) -> dict[str, Any]:

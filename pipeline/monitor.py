@@ -2,23 +2,29 @@
 
 A record is a flat dict with `step`, the steps done so far. The keys with a meaning of their own are those of TRAIN_TAGS
 and EVAL_TAGS; any other number goes to TensorBoard under other/. clipped_fraction is of all steps so far.
+
+metrics.jsonl is the truth. None of the three ends a run that has started: metrics.jsonl catches up after an outage
+(pipeline/metrics_file.py), TensorBoard goes on with a gap, the console misses lines.
 """
 
+import contextlib
 import json
 import math
 import numbers
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-METRICS = "metrics.jsonl"
+from pipeline.metrics_file import METRICS, MetricsFile, read_metrics
+
+__all__ = ["METRICS", "Monitor", "read_metrics"]
+
 TENSORBOARD = "tensorboard"
-KINDS = ("train", "eval")
 
 TRAIN_TAGS = {
     "loss": "loss/train",
@@ -43,6 +49,7 @@ EVAL_TAGS = {
     "heldout_nsp_accuracy": "accuracy/heldout_nsp",
     "heldout_unigram_entropy_nats": "loss/heldout_unigram_entropy",
 }
+TAGS = {"train": TRAIN_TAGS, "eval": EVAL_TAGS}
 UNPLOTTED = {"kind", "step", "attempt", "clipped", "skipped", "time_s"}
 
 # Console columns: key, heading, width, format.
@@ -66,23 +73,30 @@ class Monitor:
     total_steps: the length of the whole run. attempt: counts the starts from a checkpoint, written into every record.
     first_step: the steps already done when this attempt starts (0 for a new run); TensorBoard then drops what an
     earlier attempt wrote after it. interactive: a progress bar (True) or plain lines (False); None asks the terminal.
+    position: what position() was at the checkpoint that this attempt goes on from. OSError if the run cannot be written
+    to now; later it is an alarm.
     """
 
     def __init__(
-        self, run_dir: Path, total_steps: int, attempt: int, interactive: bool | None = None, first_step: int = 0
+        self,
+        run_dir: Path,
+        total_steps: int,
+        attempt: int,
+        interactive: bool | None = None,
+        first_step: int = 0,
+        position: int | None = None,
     ) -> None:
+        self._bar: Any = None
         run_dir.mkdir(parents=True, exist_ok=True)
-        path = run_dir / METRICS
-        _drop_torn_line(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run_dir / TENSORBOARD), purge_step=first_step + 1, flush_secs=10)
+        self._metrics = MetricsFile(run_dir / METRICS, self.message, position)
+        self._board_dir = str(run_dir / TENSORBOARD)
+        self._board: SummaryWriter | None = SummaryWriter(self._board_dir, purge_step=first_step + 1, flush_secs=10)
         self._total_steps, self._attempt, self._first_step = total_steps, attempt, first_step
         self._started_s = time.monotonic()
         self._last_line_s = -math.inf
         self._last_line_step: int | None = None
         if interactive is None:
             interactive = sys.stdout.isatty()
-        self._bar: Any = None
         if interactive:
             self._bar = tqdm(
                 total=total_steps, initial=first_step, unit="step", file=sys.stdout, dynamic_ncols=True, mininterval=0.5
@@ -90,7 +104,7 @@ class Monitor:
 
     def train(self, record: Mapping[str, object]) -> None:
         """A record of training at record["step"]: written always, shown as often as a reader can follow."""
-        step = self._write("train", record, TRAIN_TAGS)
+        step = self._write("train", record)
         if self._bar is not None:
             self._bar.n = min(step, self._total_steps)
             cells = [f"{heading} {_cell(record, key, form)}" for key, heading, _, form in COLUMNS[:-1]]
@@ -103,7 +117,7 @@ class Monitor:
 
     def evaluate(self, record: Mapping[str, object]) -> None:
         """A record of an evaluation on held-out text after record["step"] steps: written and shown."""
-        step = self._write("eval", record, EVAL_TAGS)
+        step = self._write("eval", record)
         text = f"held-out at step {step:,}: loss {_cell(record, 'heldout_loss', '.4f')}"
         if "heldout_mask_loss" in record:
             text += f", on [MASK] {_cell(record, 'heldout_mask_loss', '.4f')}"
@@ -113,29 +127,71 @@ class Monitor:
 
     def message(self, text: str) -> None:
         """A line for the reader that leaves the progress bar whole."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stdout)
-        else:
-            print(text, flush=True)
+        # Standard output is often a log on the disk that is full: there is nowhere left to say that the alarm cannot be said.
+        with contextlib.suppress(OSError):
+            if self._bar is not None:
+                self._bar.write(text, file=sys.stdout)
+            else:
+                print(text, flush=True)
+
+    def position(self) -> int:
+        """For a checkpoint: the bytes of metrics.jsonl once everything handed in is in it, which is its size now but for what
+        an outage holds back."""
+        return self._metrics.position()
 
     def close(self) -> None:
-        """Everything is on disk afterwards. Closing twice is fine."""
+        """All records are in metrics.jsonl afterwards; OSError with the number of those that are not. Closing twice is fine."""
         if self._bar is not None:
             self._bar.close()
-        self._file.close()
-        self._board.close()
+        try:
+            self._plot(self._metrics.close())
+        finally:
+            with self._alarm_if_board_fails():
+                if self._board is not None:
+                    self._board.close()
 
-    def _write(self, kind: str, record: Mapping[str, object], tags: Mapping[str, str]) -> int:
+    def _write(self, kind: str, record: Mapping[str, object]) -> int:
         row = {"kind": kind, "attempt": self._attempt} | {key: _plain(value) for key, value in record.items()}
         step = row.get("step")
         if not isinstance(step, int) or isinstance(step, bool):
             raise ValueError(f"a {kind} record needs an integer `step`, got {step!r}")
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
-        for key, value in row.items():
-            if key not in UNPLOTTED and isinstance(value, (int, float)):
-                self._board.add_scalar(tags.get(key, f"other/{kind}_{key}"), value, step)
+        written = self._metrics.append((json.dumps(row, allow_nan=False) + "\n").encode())
+        # Not with each record: a try on a full disk leaves an empty file and its thread's traceback.
+        if len(written) > 1 or (written and kind == "eval"):
+            self._revive_board(step)
+        self._plot(written)
         return step
+
+    def _plot(self, lines: Sequence[bytes]) -> None:
+        """To TensorBoard what has come to be in metrics.jsonl, so that an outage of both leaves no gap in the curves."""
+        for row in map(json.loads, lines):
+            tags, other = TAGS[row["kind"]], f"other/{row['kind']}_"
+            scalars = {k: v for k, v in row.items() if k not in UNPLOTTED and isinstance(v, (int, float))}
+            with self._alarm_if_board_fails():
+                for key, value in scalars.items():
+                    if self._board is not None:
+                        self._board.add_scalar(tags.get(key, other + key), value, row["step"])
+
+    @contextlib.contextmanager
+    def _alarm_if_board_fails(self) -> Iterator[None]:
+        """TensorBoard's thread dies of its first error, and every later call raises that error again, even when the disk is
+        well: its writer is let go. Its errors are OSErrors, or tensorflow's own where that is installed."""
+        try:
+            yield
+        except Exception as error:
+            if self._board is not None:
+                self.message(f"ALARM: {self._board_dir} cannot be written ({error}): TensorBoard's curves have a gap from here")
+            self._board = None
+
+    def _revive_board(self, step: int) -> None:
+        """A new writer if there is none, or if the one there is has died since the last call."""
+        with self._alarm_if_board_fails():
+            if self._board is not None:
+                self._board.flush()
+        if self._board is None:
+            with self._alarm_if_board_fails():
+                self._board = SummaryWriter(self._board_dir, flush_secs=10)
+                self.message(f"{self._board_dir} can be written again: TensorBoard's curves go on at step {step}")
 
     def _is_due(self, step: int) -> bool:
         """First, last, then each twentieth of the run or each minute, whichever is sooner, but never in a rush."""
@@ -156,56 +212,6 @@ class Monitor:
         cells = "".join(f"{_cell(record, key, form):>{width}}" for key, _, width, form in COLUMNS)
         self.message(f"{step:>{step_width},}{cells}{_duration(left_s):>9}")
         self._last_line_s, self._last_line_step = now_s, step
-
-
-def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The (train, eval) rows of a metrics.jsonl, each sorted by step; of a repeated step the later line counts.
-
-    A last line without its newline is what a kill in mid-write leaves: it is ignored unless it is whole. Any other
-    broken line is a ValueError naming file and line. A missing file is the FileNotFoundError it is.
-    """
-    lines = path.read_bytes().split(b"\n")
-    rows: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in KINDS}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        row = _parse(line)
-        if row is not None:
-            rows[row["kind"]][row["step"]] = row
-        elif number < len(lines):
-            raise ValueError(
-                f"{path}, line {number}: not a metrics record (expected a JSON object with kind "
-                f"{' or '.join(KINDS)} and an integer step, got {line[:60]!r}); remove that line to read the rest"
-            )
-    train, evaluation = ([rows[kind][step] for step in sorted(rows[kind])] for kind in KINDS)
-    return train, evaluation
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The record in this line, None if it is not one."""
-    try:
-        row = json.loads(line, parse_constant=_refuse_constant)
-    except ValueError:  # JSONDecodeError and UnicodeDecodeError among them
-        return None
-    is_record = isinstance(row, dict) and row.get("kind") in KINDS and type(row.get("step")) is int
-    return row if is_record else None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not strict JSON")
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Let the file end with a newline: complete its last line if that is a whole record, else cut the fragment off."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        content = file.read()
-        whole, _, last = content.rpartition(b"\n")
-        if last and _parse(last) is not None:
-            file.write(b"\n")
-        elif last:
-            file.truncate(len(content) - len(last))
 
 
 def _plain(value: object) -> object:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ranks import rank_server  # noqa: F401 (a fixture)
 from running import run_cli
 
 

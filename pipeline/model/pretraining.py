@@ -92,6 +92,11 @@ def parameter_count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def parameter_shapes(model: nn.Module) -> dict[str, list[int]]:
+    """The shape of every parameter, by name."""
+    return {name: list(p.shape) for name, p in model.named_parameters()}
+
+
 def on_device(model: nn.Module) -> torch.device:
     """The device of the model's parameters."""
     return next(model.parameters()).device

@@ -10,7 +10,7 @@ invariant matrix by itself. It may be spread over several parameter groups, sub-
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from pipeline.precision import wide
 # elements is off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than
 # the memory. A GPU adds in thousands of threads, so that its sums are short anyway, and its time goes into the launches.
 CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**24
+STOP = ("stop", None)
 
 
 class ClipSet(NamedTuple):
@@ -44,10 +45,12 @@ class Decision:
 
     `coefficients` are the groups'; `sets` the clip sets by name. `x_norm`, `g_norm` are of everything that is clipped.
     `cosine` is <x, g>/(||x||·||g||) of it, 0 for a scale invariant function (Euler), where it was asked for.
+    `stop`: some rank was asked to end the run after this step.
     `lamb_directions` are this rank's r of each LAMB fragment; `trust_ratios` are the model's, by name.
     """
 
     finite: bool
+    stop: bool = False
     coefficients: tuple[float, ...] = ()
     sets: dict[str, ClipSet] = field(default_factory=dict)
     x_norm: float = math.nan
@@ -73,10 +76,16 @@ class Decision:
 
 
 def decide(
-    partitions: Partitions, groups: Sequence[dict[str, Any]], lamb_state: Any, lamb_count: int, with_cosine: bool = False
+    partitions: Partitions,
+    groups: Sequence[dict[str, Any]],
+    lamb_state: Any,
+    lamb_count: int,
+    with_cosine: bool = False,
+    asks_to_stop: bool = False,
 ) -> Decision:
     """The step's decision. `groups` are the optimiser's, `lamb_state(fragment)` its moments' views (m, v), `lamb_count`
-    the number this update would have in LAMB's bias correction."""
+    the number this update would have in LAMB's bias correction. A rank's wish to stop travels with the norms, so that all ranks
+    agree on the step without another collective."""
     gradients = partitions.gradients()
     directions = {
         f.name: lamb.direction(
@@ -85,9 +94,10 @@ def decide(
         for f in partitions.fragments
         if groups[f.group]["rule"] == "lamb" and f.name in gradients
     }
-    sums = _global_sums(partitions, groups, gradients, directions, with_cosine)
+    sums = _global_sums(partitions, groups, gradients, directions, with_cosine, asks_to_stop)
+    stop = sums.pop(STOP) > 0
     if not all(map(math.isfinite, sums.values())):
-        return Decision(finite=False)
+        return Decision(finite=False, stop=stop)
     sets = _clip_sets(groups, sums)
     x_norm, g_norm = (math.hypot(*(getattr(s, norm) for s in sets.values())) for norm in ("x_norm", "g_norm"))
     inner = sum(sums["xg", i] for i, group in enumerate(groups) if group["rule"] != "lamb") if with_cosine else 0.0
@@ -99,6 +109,7 @@ def decide(
     }
     return Decision(
         finite=True,
+        stop=stop,
         coefficients=tuple(sets[group["clip_set"]].coefficient if group["rule"] != "lamb" else 1.0 for group in groups),
         sets=sets,
         x_norm=x_norm,
@@ -136,11 +147,14 @@ def _global_sums(
     gradients: dict[str, Tensor],
     directions: dict[str, Tensor],
     with_cosine: bool,
+    asks_to_stop: bool,
 ) -> dict[tuple[str, Any], float]:
-    """Of each group ||x||² ("xx"), ||g||² ("gg") and perhaps <x, g> ("xg"), of each LAMB tensor ||w||² and ||r||²."""
+    """Of each group ||x||² ("xx"), ||g||² ("gg") and perhaps <x, g> ("xg"), of each LAMB tensor ||w||² and ||r||²; and how many
+    ranks ask to STOP (over the copies)."""
     kinds = ("xx", "gg", "xg") if with_cosine else ("xx", "gg")
     keys: list[tuple[str, Any]] = [(kind, index) for index in range(len(groups)) for kind in kinds]
     keys += [(kind, n) for group in groups if group["rule"] == "lamb" for n in group["names"] for kind in ("ww", "rr")]
+    keys.append(STOP)
     slot = {key: i for i, key in enumerate(keys)}
     products = [(slot["xx", g], span, span) for g, span in partitions.master_spans if groups[g]["rule"] != "lamb"]
     products += [(slot["gg", g], span, span) for g, span in partitions.spans(gradients)]
@@ -150,10 +164,13 @@ def _global_sums(
         if f.name in directions:
             r = directions[f.name]
             products += [(slot["ww", f.name], f.master, f.master), (slot["rr", f.name], r, r)]
-    return dict(zip(keys, _reduced(partitions, products, len(keys)), strict=True))
+    return dict(zip(keys, _reduced(partitions, products, len(keys), {slot[STOP]: float(asks_to_stop)}), strict=True))
 
 
-def _reduced(partitions: Partitions, products: list[tuple[int, Tensor, Tensor]], size: int) -> list[float]:
+def _reduced(
+    partitions: Partitions, products: list[tuple[int, Tensor, Tensor]], size: int, numbers: Mapping[int, float]
+) -> list[float]:
+    """The global sums of `size` slots: products a·b, and plain numbers by slot."""
     sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
     slots, dots = [], []
     for slot, a, b in products:
@@ -165,6 +182,9 @@ def _reduced(partitions: Partitions, products: list[tuple[int, Tensor, Tensor]],
         dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
         # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
         sums += _adding_up(tuple(slots), size, partitions.device) @ dots_64
+    for slot, number in numbers.items():
+        if number:
+            sums[slot] += number
     if partitions.all_reduce_sum is not None:
         partitions.all_reduce_sum(sums)
         sums /= partitions.copies

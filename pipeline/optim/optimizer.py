@@ -108,7 +108,8 @@ class PretrainingOptimizer(torch.optim.Optimizer):
 
     State: LAMB and AdamW keep their two moments per parameter; SGD keeps nothing. `updates` counts applied steps;
     `last_decision` is the finished step's, for the log; `overflow` tells DeepSpeed's engine that it was skipped. Set
-    `with_cosine` before a step to have its decision carry <x, g>/(||x||·||g||), which costs another pass over both.
+    `with_cosine` before a step to have its decision carry <x, g>/(||x||·||g||), which costs another pass over both; set
+    `asks_to_stop` on any rank to have the next decision carry that to all.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -120,6 +121,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         self.updates = 0
         self.overflow = False
         self.with_cosine = False
+        self.asks_to_stop = False
         self.decision: Decision | None = None
         self.last_decision = Decision(finite=True)
         self.partitions: Partitions | None = None
@@ -134,13 +136,15 @@ class PretrainingOptimizer(torch.optim.Optimizer):
     def prepare(self) -> Decision:
         """Reduce the norms and decide this update for all groups; on every rank, before any step()."""
         assert self.partitions is not None, "attach() comes first"
-        self.decision = decide(self.partitions, self.all_groups, self.moment_views, self.updates + 1, self.with_cosine)
+        self.decision = decide(
+            self.partitions, self.all_groups, self.moment_views, self.updates + 1, self.with_cosine, self.asks_to_stop
+        )
         return self.decision
 
     def finish(self, skipped: bool = False) -> None:
         """After the last group's step(): the decision is used up. `skipped`: the engine did not call step() at all."""
         assert self.decision is not None
-        decision = Decision(finite=False) if skipped else self.decision
+        decision = Decision(finite=False, stop=self.decision.stop) if skipped else self.decision
         self.updates += decision.finite
         self.overflow = not decision.finite
         self.last_decision = replace(decision, lamb_directions={})

@@ -1,6 +1,5 @@
 """A run of a model that is not scale invariant does not start, and one that stops being it says so."""
 
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,9 @@ from pipeline.config import load_recipe
 from pipeline.model import encoder
 from pipeline.model.initialise import draw
 from pipeline.model.pretraining import PretrainingModel, build_model
-from pipeline.train import LARGEST_COSINE, Training
+from pipeline.records import LARGEST_COSINE
+from pipeline.starting_model import check_invariance
+from pipeline.train import Training
 
 CONFIG = load_recipe("tiny")
 
@@ -32,17 +33,7 @@ class Recorder:
         self.messages.append(text)
 
 
-def rank(number: int, monitor: Recorder | None = None) -> Any:
-    world = SimpleNamespace(is_main=number == 0)
-    return SimpleNamespace(
-        world=world,
-        config=CONFIG,
-        corpus=SimpleNamespace(vocab_size=50),
-        step=7,
-        precision="fp32",
-        monitor=monitor,
-        alarmed=False,
-    )
+CORPUS: Any = SimpleNamespace(vocab_size=50)
 
 
 def model() -> PretrainingModel:
@@ -56,14 +47,12 @@ def norm_with_eps(x_BLD: Tensor) -> Tensor:
 
 
 def test_an_eps_in_a_layer_norm_stops_the_run_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    check = partial(Training._check_invariance, rank(0))
-    check(model())
+    check_invariance(model(), CONFIG, CORPUS)
     monkeypatch.setattr(encoder, "layer_norm", norm_with_eps)
     with pytest.raises(
         ValueError, match=r"not scale invariant: f\(0.00012207·x\) differs from f\(x\).*first: encoder.layers.0"
     ):
-        check(model())
-    Training._check_invariance(rank(1), model())  # rank 0 speaks for all
+        check_invariance(model(), CONFIG, CORPUS)
 
 
 def test_a_bias_on_an_output_projection_is_named() -> None:
@@ -71,15 +60,15 @@ def test_a_bias_on_an_output_projection_is_named() -> None:
     layer: Any = built.encoder.layers[1]
     layer.attention.output = torch.nn.Linear(CONFIG.model.width, CONFIG.model.width)
     with pytest.raises(ValueError, match=r"encoder.layers.1.attention.output.bias adds degree 1 to a stream of degree 2"):
-        Training._check_invariance(rank(0), built)
+        check_invariance(built, CONFIG, CORPUS)
 
 
 @pytest.mark.parametrize(("cosine", "alarms"), [(1e-9, 0), (-1e-9, 0), (None, 0), (2e-5, 1), (-2e-5, 1)])
 def test_a_gradient_along_the_parameters_is_an_alarm(cosine: float | None, alarms: int) -> None:
-    monitor = Recorder()
-    training = rank(0, monitor)
+    monitor: Any = Recorder()
+    training: Any = SimpleNamespace(step=7, precision="fp32", alarmed=False)
     for _ in range(2):  # one alarm an attempt
-        Training._report(training, {"step": 7, "param_grad_cosine": cosine})
+        Training._report(training, monitor, {"step": 7, "param_grad_cosine": cosine})
     assert len(monitor.records) == 2
     assert len(monitor.messages) == alarms
     assert all("ALARM at step 7" in text and "not scale invariant" in text for text in monitor.messages)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline import monitor
+from pipeline import metrics_file, monitor
 from pipeline.monitor import Monitor, read_metrics
 
 RECORD = {
@@ -104,7 +104,7 @@ def test_any_torn_end_costs_the_torn_record_alone(tmp_path_factory: pytest.TempP
     # A record is whole once its closing brace is there, with or without the newline.
     whole = sum(cut >= len(b"".join(lines[: i + 1])) - 1 for i in range(3))
     assert read_metrics(path)[0] == rows[:whole]
-    monitor._drop_torn_line(path)
+    metrics_file.drop_torn_line(path)
     with path.open("a") as file:
         file.write('{"kind": "train", "step": 9}\n')
     assert read_metrics(path)[0] == [*rows[:whole], {"kind": "train", "step": 9}]
@@ -145,6 +145,8 @@ def test_tensorboard_has_the_scalars_once_after_a_resume(tmp_path: Path) -> None
         first.train({"step": step, **RECORD, "loss": loss, "temperature": 0.5, "bad": math.nan, "text": "x"})
     first.evaluate({"step": 20, "heldout_loss": 7.25})
     first.close()
+    (board_file,) = (tmp_path / "tensorboard").iterdir()  # two files of one second may be named in the wrong order: …9, …10
+    board_file.rename(board_file.with_name(board_file.name.replace("tfevents.", "tfevents.0")))
     second = Monitor(tmp_path, 30, 2, interactive=False, first_step=10)  # the checkpoint was of step 10
     for step, loss in ((20, 6.5), (30, 6.0)):
         second.train({"step": step, **RECORD, "loss": loss})
@@ -219,3 +221,24 @@ def test_a_message_does_not_tear_the_progress_bar(tmp_path: Path, monkeypatch: p
     assert "checkpoint written" in shown
     assert "100/100" in shown[-2]
     assert "loss 8.2500" in shown[-2]
+
+
+def test_a_file_shorter_than_at_the_checkpoint_is_an_alarm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "metrics.jsonl"
+    m = Monitor(tmp_path, 20, 1, interactive=False)
+    assert m.position() == 0
+    for step in (1, 2):
+        m.train({"step": step, **RECORD})
+        assert m.position() == path.stat().st_size
+    m.close()
+    position = m.position()
+    for fine in (None, 0, position - 1, position):
+        Monitor(tmp_path, 20, 2, interactive=False, first_step=2, position=fine).close()
+    assert "ALARM" not in capsys.readouterr().out
+    m = Monitor(tmp_path, 20, 2, interactive=False, first_step=2, position=position + 7)
+    m.train({"step": 3, **RECORD})
+    m.close()
+    alarms = [line for line in capsys.readouterr().out.splitlines() if "ALARM" in line]
+    lost = f"{position} bytes, {position + 7} at the checkpoint: records before the checkpoint are lost"
+    assert alarms == [f"ALARM: {path}: {lost}"]
+    assert [row["step"] for row in read_metrics(path)[0]] == [1, 2, 3]

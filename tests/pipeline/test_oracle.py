@@ -10,7 +10,8 @@ import torch
 from running import SMALL, run_cli, set_options
 from torch import Tensor
 
-from pipeline.checkpoint import PARAM, Checkpoint
+from pipeline.checkpoint.snapshot import PARAM
+from pipeline.checkpoint.stored import Checkpoint
 from pipeline.config import RunConfig, load_recipe
 from pipeline.data import PretrainingData, rank_indices
 from pipeline.model.initialise import draw

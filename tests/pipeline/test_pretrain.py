@@ -1,25 +1,21 @@
 """The main job as a user runs it: ranks, stages, restarts, and what it leaves behind."""
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import ROOT, SMALL, refused, run_cli, set_options
 
-from pipeline.checkpoint import Checkpoint
 from pipeline.monitor import read_metrics
 from preprocessing.shards import open_corpus
 
 TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
-FIFTY = [*SMALL, *set_options(train__steps=50)]
+FIFTY = [*SMALL, *set_options(train__steps=50, model__score_offset=1.5)]  # well-conditioned: rounding stays rounding
 
 
 def pretrain(corpus: Path, run: Path, *options: str, recipe: str = "tiny", ranks: int = 0) -> subprocess.CompletedProcess[str]:
@@ -99,68 +95,6 @@ def test_json_prints_the_figures_alone(two_ranks: Path, corpus: Path) -> None:
     assert json.loads(done.stdout) == json.loads((two_ranks / "summary.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("recipe", "ds_config"),
-    [("tiny", "zero1"), ("tiny-bert", "zero1"), ("tiny", "zero3-bf16"), ("tiny-bert", "zero2-offload-bf16")],
-)
-def test_killed_and_started_again_it_ends_bit_for_bit_where_it_would_have(
-    corpus: Path, tmp_path: Path, recipe: str, ds_config: str
-) -> None:
-    options = [*SMALL, *set_options(train__ds_config=ds_config)]
-    if recipe == "tiny-bert":
-        options += set_options(optim__schedule__warmup_steps=3)
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert pretrain(corpus, undisturbed, *options, recipe=recipe, ranks=2).returncode == 0
-    kill_after_checkpoint(corpus, killed, options, recipe, step=10)
-    resumed = pretrain(corpus, killed, *options, recipe=recipe, ranks=2)
-    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert "going on from step 10" in resumed.stdout
-    assert rows(killed) == rows(undisturbed)
-    last = "checkpoints/step-00000020"
-    for shard in sorted((undisturbed / last).glob("*.safetensors")):
-        assert (killed / last / shard.name).read_bytes() == shard.read_bytes()
-
-
-def kill_after_checkpoint(corpus: Path, run: Path, options: list[str], recipe: str, step: int) -> None:
-    """SIGKILL to launcher and ranks (which torchrun puts into sessions of their own) as soon as the checkpoint is there."""
-    command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "pipeline", "pretrain"]
-    arguments = ["--recipe", recipe, "--data", str(corpus), "--run-dir", str(run), *options]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 200
-    while not (run / "checkpoints" / f"step-{step:08d}").exists():
-        assert process.poll() is None, "ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    for pid in (int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()):
-        with contextlib.suppress(OSError):  # gone between the listing and now
-            if str(run).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                os.kill(pid, signal.SIGKILL)
-    process.wait()
-    assert not (run / "summary.json").exists(), "it was too quick to be killed"
-
-
-def test_a_damaged_checkpoint_is_passed_over_loudly(corpus: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert pretrain(corpus, run, *SMALL).returncode == 0
-    (run / "summary.json").unlink()
-    shard = next((run / "checkpoints" / "step-00000020").glob("*.safetensors"))
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
-    shard.write_bytes(data)
-    with pytest.raises(ValueError, match="sha256 differs"):
-        Checkpoint(shard.parent)
-    again = pretrain(corpus, run, *SMALL)
-    assert again.returncode == 0, again.stderr
-    assert "step-00000020 is not usable" in again.stdout
-    assert "going on from step 10" in again.stdout
-
-
 def test_the_whole_recipe_with_pairs_and_the_paper_head_trains(corpus: Path, tmp_path: Path) -> None:
     """Without the log-unigram start, so that there is something to learn within 20 steps."""
     model = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal", model__unigram_bias="false")
@@ -181,21 +115,6 @@ def test_norms_that_stay_non_finite_end_the_run_with_an_error(corpus: Path, tmp_
     train, _ = rows(tmp_path / "run")
     assert train[-1]["skipped"] is True
     assert train[-1]["clipped"] is False
-
-
-@pytest.mark.parametrize("ranks", [0, 2])
-def test_a_full_disk_is_one_line_and_leaves_no_half_checkpoint(corpus: Path, tmp_path: Path, ranks: int) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", disk], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
-        done = pretrain(corpus, disk / "run", *SMALL, ranks=ranks)
-        refused(done, "No space left", torchrun=ranks > 0)
-        assert not list((disk / "run" / "checkpoints").glob("*step-*"))
-        assert not (disk / "run" / "summary.json").exists()
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_metrics_that_cannot_be_written_end_every_rank_with_one_line(corpus: Path, tmp_path: Path) -> None:

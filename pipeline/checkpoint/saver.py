@@ -1,0 +1,189 @@
+"""Saving beside the training: the main thread copies, a thread writes, and a failure is an alarm, not the end of the run.
+
+1. main thread, all ranks, after a step     `start`: a copy in host memory
+2. writer, rank 0                           makes .writing-step-N
+3. writer, all ranks                        write their shards, fsync, hash
+4. main thread, rank 0                      `give_probe`, from the next forward pass
+5. writer, rank 0                           probe, manifest, fsync, rename to step-N, fsync
+6. writer, rank 0                           `latest` by rename; deletes surplus ones
+
+After 2, 3 and 5 the ranks' writers tell each other how it went.
+"""
+
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.checkpoint import retention
+from pipeline.checkpoint.layout import (
+    CHECKPOINTS,
+    FORMAT,
+    LATEST,
+    PROBE,
+    hidden,
+    shard_name,
+    step_directory,
+    sync,
+    write_manifest,
+)
+from pipeline.checkpoint.snapshot import Snapshot
+from pipeline.ranks import Ranks
+from preprocessing.cli import one_line
+from preprocessing.shards import file_sha256
+
+Probe = queue.SimpleQueue[tuple[Mapping[str, Tensor], Tensor]]  # a batch and its loss, once it is known
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which checkpoints are kept (`retention.surplus`)."""
+
+    last: int = 0
+    every_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Saved:
+    """How one save ended. `problem` is None if the checkpoint is whole; then `untidy` says why `latest` was not renewed or
+    older ones were not deleted."""
+
+    step: int
+    problem: str | None
+    untidy: str | None
+
+
+class Saver:
+    """One on every rank; `ranks` must exchange over a process group that no other thread uses. `progress` is called whenever
+    the writer has got further, the same number of times on every rank."""
+
+    def __init__(self, run_dir: Path, ranks: Ranks, kept: Kept, progress: Callable[[], None] = lambda: None) -> None:
+        self._run_dir, self._ranks, self._kept, self._progress = run_dir, ranks, kept, progress
+        self._snapshot = Snapshot()
+        self._thread: threading.Thread | None = None
+        self._saved: Saved | None = None
+        self._probe: Probe = queue.SimpleQueue()
+        self.wants_probe = False
+
+    def start(self, step: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> Saved | None:
+        """Copy this rank's tensors and let the writer begin. The save before it must have ended: `start` waits for it and
+        returns how it went. `manifest` holds what is known, all but step, files and probe. Rank 0 owes the probe then."""
+        before = self.wait()
+        self._snapshot.take(tensors)
+        self._probe = queue.SimpleQueue()  # a new one: what a save that failed has not taken must not reach the next
+        self._thread = threading.Thread(target=self._write, args=(step, dict(manifest), self._probe), daemon=True)
+        self.wants_probe = self._ranks.is_main
+        self._thread.start()
+        return before
+
+    def give_probe(self, batch: Mapping[str, Tensor], loss: Tensor) -> None:
+        """A batch and its loss, a scalar, under the weights that are being saved."""
+        self._probe.put((batch, loss))
+        self.wants_probe = False
+
+    def finished(self) -> Saved | None:
+        """How the last save went, once it has ended and only once; None before, and without a save."""
+        return self.wait() if self._thread is not None and not self._thread.is_alive() else None
+
+    def wait(self) -> Saved | None:
+        """Wait for the writer, which must have its probe; how it went, None if there was nothing to wait for."""
+        assert not self.wants_probe, "give_probe comes before wait"
+        if self._thread is None:
+            return None
+        self._thread.join()
+        self._thread, saved, self._saved = None, self._saved, None
+        return saved
+
+    def _write(self, step: int, manifest: dict[str, Any], probe: Probe) -> None:
+        problem, untidy = None, None
+        try:
+            self._write_together(step, manifest, probe)
+        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: the other ranks' writers do not answer
+            problem = one_line(error)
+            if self._ranks.is_main:  # give the space of the half-written files back
+                shutil.rmtree(hidden(step_directory(self._run_dir, step), "writing"), ignore_errors=True)
+        else:
+            untidy = self._tidy_up(step) if self._ranks.is_main else None
+        self._saved = Saved(step, problem, untidy)
+
+    def _write_together(self, step: int, manifest: dict[str, Any], probe: Probe) -> None:
+        ranks, final = self._ranks, step_directory(self._run_dir, step)
+        temporary = hidden(final, "writing")
+        ranks.on_main(lambda: begin(self._run_dir, temporary))
+        self._progress()
+        name, copies = shard_name(ranks.rank, ranks.size), self._snapshot.tensors()
+        shard = ranks.together(lambda: write_tensors(temporary / name, copies))
+        self._progress()
+        manifest |= {"format": FORMAT, "step": step, "files": ranks.gather(shard)}
+        ranks.on_main(lambda: commit(temporary, final, manifest, *probe.get()))
+        self._progress()
+
+    def _tidy_up(self, step: int) -> str | None:
+        there = retention.steps_on_disk(self._run_dir)
+        try:
+            point_latest_to(there[step])
+            for step in retention.surplus(list(there), self._kept.last, self._kept.every_steps):
+                retention.delete(there[step])
+        except OSError as error:
+            return one_line(error)
+        return None
+
+
+def begin(run_dir: Path, temporary: Path) -> None:
+    """Before any rank writes: an empty temporary directory. RUN/checkpoints itself must be there: making it anew would hide a
+    file system that has gone away."""
+    retention.clear_leftovers(run_dir)
+    temporary.mkdir()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A safetensors file, on disk and synced. Returns {file, bytes, sha256, tensors: {key: elements}}."""
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:  # its name for a full disk
+        raise OSError(f"{path}: {error}") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that nobody else can read
+    sync(path)
+    sync(path.parent)
+    elements = {key: tensor.numel() for key, tensor in tensors.items()}
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path), "tensors": elements}
+
+
+def commit(temporary: Path, final: Path, manifest: dict[str, Any], probe: Mapping[str, Tensor], loss: Tensor) -> None:
+    """Rank 0, after every rank has written: probe, manifest, rename. What stands at `final` (a checkpoint of this step
+    that a resume has found damaged) goes when the new one is whole."""
+    manifest["probe"] = {"loss": float(loss)}
+    manifest["files"] = [*manifest["files"], write_tensors(temporary / PROBE, probe)]
+    write_manifest(temporary, manifest)
+    sync(temporary)
+    replaced = hidden(final, "replaced")
+    if final.exists():
+        final.rename(replaced)
+    temporary.rename(final)
+    try:
+        sync(final.parent)
+    except OSError:  # it might not survive a power loss: it is not there, then
+        final.rename(temporary)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def point_latest_to(final: Path) -> None:
+    """`latest`, by rename."""
+    pointer = final.parent / f".{LATEST}.writing"
+    pointer.write_text(final.name + "\n", encoding="utf-8")
+    sync(pointer)
+    pointer.rename(final.parent / LATEST)
+    sync(final.parent)
+
+
+def make_place(run_dir: Path) -> None:
+    """RUN/checkpoints, once, at the start of a run."""
+    (run_dir / CHECKPOINTS).mkdir(exist_ok=True)

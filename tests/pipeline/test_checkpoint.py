@@ -1,0 +1,286 @@
+"""A checkpoint on disk: whole or not there, never fooled by damage, read in parts. No processes but the run that made it."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from running import SMALL, run_cli, set_options
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from pipeline.checkpoint import choose, stored
+from pipeline.checkpoint.choose import newest
+from pipeline.checkpoint.layout import MANIFEST, read_manifest, write_manifest
+from pipeline.checkpoint.retention import surplus
+from pipeline.checkpoint.saver import Kept, Saver
+from pipeline.checkpoint.stored import Checkpoint
+from pipeline.evaluate import load_run
+from pipeline.ranks import ALONE
+
+PAPER = set_options(
+    model__encoder="sibert-a", model__head="paper", model__init="normal", train__steps=4, train__checkpoint_every_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 2 ranks with SGD and LAMB: checkpoints of steps 2 and 4."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run-dir", run, *SMALL, *PAPER, ranks=2)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    shutil.copytree(finished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def flip_a_bit(path: Path, seed: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    place = random.Random(seed).randrange(len(data))
+    data[place] ^= 1 << seed % 8
+    path.write_bytes(data)
+
+
+def newest_shard(run: Path, rank: int = 1) -> Path:
+    return run / "checkpoints" / "step-00000004" / f"rank-{rank:05d}-of-00002.safetensors"
+
+
+def reseal(directory: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    """Change a manifest as somebody would who knows about the seal."""
+    values = read_manifest(directory)
+    change(values)
+    write_manifest(directory, values)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda run: newest_shard(run).write_bytes(newest_shard(run).read_bytes()[:-1]), "expected"),
+    "zero bytes": (lambda run: newest_shard(run).write_bytes(b""), "0 bytes"),
+    "zeros of the right size": (
+        lambda run: newest_shard(run).write_bytes(bytes(newest_shard(run).stat().st_size)),
+        "sha256 is not the manifest's",
+    ),
+    "missing": (lambda run: newest_shard(run).unlink(), "no such file"),
+    "another step's": (
+        lambda run: shutil.copy(run / "checkpoints/step-00000002" / newest_shard(run).name, newest_shard(run)),
+        "sha256 is not the manifest's",
+    ),
+    "another rank's": (lambda run: shutil.copy(newest_shard(run, 0), newest_shard(run)), "rank-00001-of-00002"),
+    "of another world size": (
+        lambda run: shutil.copy(newest_shard(run), newest_shard(run).with_name("rank-00000-of-00003.safetensors")),
+        "not a file of this checkpoint",
+    ),
+    "probe missing": (lambda run: (newest_shard(run).parent / "probe.safetensors").unlink(), "no such file"),
+    "manifest missing": (lambda run: (newest_shard(run).parent / MANIFEST).unlink(), "not a finished checkpoint"),
+    "manifest empty": (lambda run: (newest_shard(run).parent / MANIFEST).write_bytes(b""), "not valid JSON"),
+    "manifest edited": (
+        lambda run: (newest_shard(run).parent / MANIFEST).write_text(
+            (newest_shard(run).parent / MANIFEST).read_text().replace('"updates": 4', '"updates": 5')
+        ),
+        "does not agree with its contents",
+    ),
+    "of another format": (
+        lambda run: (newest_shard(run).parent / MANIFEST).write_text('{"format": "sibert-checkpoint-1"}'),
+        "another version of this program",
+    ),
+    "an empty directory": (
+        lambda run: [path.unlink() for path in newest_shard(run).parent.iterdir()],
+        "not a finished checkpoint",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_found_before_a_tensor_is_loaded_and_the_older_one_is_used(
+    run: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaging, words = DAMAGES[damage]
+    damaging(run)
+    monkeypatch.setattr(stored, "safe_open", lambda *_, **__: pytest.fail("a tensor file was opened"))
+    complaints: list[str] = []
+    found = newest(run, complaints.append)
+    assert found is not None
+    assert found.step == 2
+    (complaint,) = complaints
+    assert complaint.startswith("ALARM")
+    assert "step-00000004" in complaint
+    assert words in complaint
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_flipped_bit_of_any_file_is_found(run: Path, seed: int) -> None:
+    """Random files and places, the manifest's among them (seeds 0 to 39)."""
+    files = sorted((run / "checkpoints" / "step-00000004").iterdir())
+    flip_a_bit(files[seed % len(files)], seed)
+    complaints: list[str] = []
+    found = newest(run, complaints.append)
+    assert found is not None
+    assert (found.step, len(complaints)) == (2, 1)
+
+
+def test_a_latest_that_points_at_nothing_is_said_and_the_newest_is_used(run: Path) -> None:
+    (run / "checkpoints" / "latest").write_text("step-00000099\n")
+    complaints: list[str] = []
+    found = newest(run, complaints.append)
+    assert found is not None
+    assert found.step == 4
+    assert "'step-00000099', which is not there" in complaints[0]
+
+
+def test_half_written_directories_are_never_read(run: Path) -> None:
+    checkpoints = run / "checkpoints"
+    for why in ("writing", "replaced", "deleting"):
+        shutil.copytree(checkpoints / "step-00000004", checkpoints / f".{why}-step-00000006")
+    found = newest(run, pytest.fail)
+    assert found is not None
+    assert found.step == 4
+
+
+def test_no_whole_checkpoint_among_several_is_an_error_and_not_a_new_start(run: Path) -> None:
+    for shard in run.glob("checkpoints/step-*/rank-00000*"):
+        shard.write_bytes(b"")
+    with pytest.raises(ValueError, match="2 checkpoints and none is whole; --fresh starts over"):
+        newest(run, lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("model.width", lambda made: made["config"]["model"].update(width=64)),
+        ("train.seed", lambda made: made["config"]["train"].update(seed=1)),
+        ("tokenizer_sha256", lambda made: made.update(tokenizer_sha256="0" * 64)),
+        ("corpus_sha256", lambda made: made.update(corpus_sha256="0" * 64)),
+    ],
+)
+def test_a_checkpoint_of_another_model_tokenizer_or_corpus_is_an_error_that_names_the_field(
+    run: Path,
+    corpus: Path,
+    field: str,
+    change: Callable[[dict], None],  # type: ignore[type-arg]
+) -> None:
+    reseal(run / "checkpoints/step-00000004", lambda values: change(values["made_from"]))
+    with pytest.raises(ValueError, match=field):
+        load_run(run, corpus)
+    options = ("--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
+    done = run_cli("pipeline", "pretrain", *options)
+    assert done.returncode == 2
+    assert field in done.stderr
+    assert "going on" not in done.stdout
+
+
+def test_parameters_that_are_not_the_models_are_found_before_they_are_loaded(run: Path) -> None:
+    found = Checkpoint(run / "checkpoints/step-00000004")
+    shapes = dict(found.manifest["parameters"])
+    found.check_covers(shapes)
+    name = next(iter(shapes))
+    with pytest.raises(ValueError, match=f"{name} is .* there, missing here"):
+        found.check_covers({k: v for k, v in shapes.items() if k != name})
+    with pytest.raises(ValueError, match=f"parameter {name}"):
+        found.check_covers({**shapes, name: [3, 5]})
+    found._pieces["param", name].pop()
+    with pytest.raises(ValueError, match=f"{name} has .* elements without a gap or an overlap"):
+        found.check_covers(shapes)
+
+
+def test_a_probe_loss_that_is_not_the_stored_one_is_refused(run: Path, corpus: Path) -> None:
+    reseal(run / "checkpoints/step-00000004", lambda values: values["probe"].update(loss=values["probe"]["loss"] + 0.01))
+    with pytest.raises(ValueError, match="this is another function"):
+        load_run(run, corpus)
+    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
+    assert done.returncode == 2
+    assert "this is another function" in done.stderr
+
+
+def test_what_is_recomputed_differently_is_refused(run: Path, corpus: Path) -> None:
+    """A stored learning rate that this program would not give at that step."""
+    reseal(run / "checkpoints/step-00000004", lambda values: values["progress"].update(lr=0.123))
+    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
+    assert done.returncode == 2
+    assert "lr after step 4 was 0.123" in done.stderr
+
+
+def test_no_clip_threshold_is_stored(run: Path) -> None:
+    """It follows from the norms of the moment; DeepSpeed's own checkpoints restore clip_grad over what is configured."""
+    text = (run / "checkpoints/step-00000004" / MANIFEST).read_text()
+    progress = json.loads(text)["progress"]
+    assert not [key for key in (*progress, *progress["statistics"]) if "threshold" in key or "grad" in key]
+    assert "clip_grad" not in text
+    for shard in (run / "checkpoints/step-00000004").glob("rank-*"):
+        with safe_open(shard, framework="pt") as file:
+            assert {key.split("|")[0] for key in file.keys()} <= {"param", "exp_avg", "exp_avg_sq", "rng", "window"}  # noqa: SIM118
+
+
+def test_parts_are_read_across_fragments_and_only_their_bytes(run: Path) -> None:
+    found = Checkpoint(run / "checkpoints/step-00000004")
+    generator = random.Random(0)
+    whole = {name: found.whole("param", name).flatten() for name in found.manifest["parameters"]}
+    assert sum(len(pieces) > 1 for pieces in found._pieces.values()) > 0, "no parameter is cut: the test tests nothing"
+    for name, expected in whole.items():
+        low = generator.randrange(expected.numel())
+        high = generator.randrange(low, expected.numel()) + 1
+        found.bytes_read = 0
+        assert torch.equal(found.read("param", name, low, high - low), expected[low:high])
+        assert found.bytes_read == 4 * (high - low)
+
+
+def test_a_save_is_whole_in_another_reader_and_keeps_what_it_is_told_to(tmp_path: Path) -> None:
+    """safetensors' own reader agrees with what was handed in, while the tensor has already changed."""
+    (tmp_path / "checkpoints").mkdir()
+    saver = Saver(tmp_path, ALONE, Kept(last=2, every_steps=4))
+    weights = torch.zeros(1000)
+    for step in range(1, 10):
+        weights.fill_(step)
+        before = saver.start(step, {"param|w|0": weights}, {"world_size": 1})
+        saver.give_probe({"x": torch.ones(2)}, torch.tensor(1.0))
+        weights.fill_(-1)  # training goes on
+        assert step == 1 or (before is not None and before.problem is None and before.step == step - 1)
+    last = saver.wait()
+    assert last is not None
+    assert last.problem is None
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["latest", "step-00000004", "step-00000008", "step-00000009"]
+    for step in (4, 8, 9):
+        shard = tmp_path / f"checkpoints/step-{step:08d}/rank-00000-of-00001.safetensors"
+        assert torch.equal(load_file(shard)["param|w|0"], torch.full((1000,), float(step)))
+    assert (tmp_path / "checkpoints/latest").read_text() == "step-00000009\n"
+
+
+def test_a_checkpoint_has_the_rights_of_its_directory(run: Path) -> None:
+    """safetensors makes files that only their owner can read; a run is often a group's."""
+    assert newest_shard(run).stat().st_mode & 0o777 == (run / "checkpoints").stat().st_mode & 0o666
+
+
+@pytest.mark.parametrize(
+    ("steps", "last", "every", "gone"),
+    [
+        ([1, 2, 3], 0, 0, []),
+        ([3, 1, 2], 1, 0, [1, 2]),
+        ([10, 20, 30, 40, 45], 2, 20, [10, 30]),
+        ([10], 5, 0, []),
+        ([], 1, 1, []),
+    ],
+)
+def test_retention(steps: list[int], last: int, every: int, gone: list[int]) -> None:
+    assert surplus(steps, last, every) == gone
+
+
+def test_retention_refuses_negative_numbers() -> None:
+    with pytest.raises(ValueError, match="from 0 up"):
+        surplus([1], -1, 0)
+
+
+def test_choosing_agrees_among_ranks_when_one_sees_damage(run: Path) -> None:
+    """Rank 1 of 2 finds its share damaged: rank 0, whose share is whole, passes the checkpoint over, too."""
+    flip_a_bit(newest_shard(run, 0))  # files sorted: probe, rank 0, rank 1; the second rank hashes rank 0's
+    whole = Checkpoint(run / "checkpoints/step-00000004")
+    whole.verify(0, 2)
+    with pytest.raises(ValueError, match="rank-00000-of-00002"):
+        whole.verify(1, 2)
+    assert choose.newest(run, lambda text: None).step == 2  # type: ignore[union-attr]
