@@ -1,6 +1,7 @@
 """Pretraining, top to bottom: start, one step, the loop, the end."""
 
 import atexit
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -323,4 +324,5 @@ class Training:
 
     def _say(self, text: str) -> None:
         if self.world.is_main:
-            print(text, flush=True)
+            with contextlib.suppress(OSError):  # a log on the disk that is full
+                print(text, flush=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import SMALL, run_cli, set_options
+from ranks import WITHOUT_REPORT, RankServer
+from running import SMALL, set_options
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -27,12 +28,25 @@ PAPER = set_options(
 
 
 @pytest.fixture(scope="module")
-def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(rank_server: RankServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 2 ranks with SGD and LAMB: checkpoints of steps 2 and 4."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run-dir", run, *SMALL, *PAPER, ranks=2)
-    assert done.returncode == 0, done.stderr
+    done = rank_server.run(pretrain(corpus, run), 2, skip=WITHOUT_REPORT)
+    assert done.codes == [0, 0], done.stderr
     return run
+
+
+def pretrain(corpus: Path, run: Path) -> list[str | Path]:
+    return ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER]
+
+
+def assert_refused(rank_server: RankServer, corpus: Path, run: Path, words: str) -> None:
+    """By one line and exit 2, on two ranks, without a step."""
+    done = rank_server.run(pretrain(corpus, run), 2, skip=WITHOUT_REPORT)
+    assert done.codes == [2, 2]
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert "going on" not in done.stdout
 
 
 @pytest.fixture
@@ -160,6 +174,7 @@ def test_no_whole_checkpoint_among_several_is_an_error_and_not_a_new_start(run: 
     ],
 )
 def test_a_checkpoint_of_another_model_tokenizer_or_corpus_is_an_error_that_names_the_field(
+    rank_server: RankServer,
     run: Path,
     corpus: Path,
     field: str,
@@ -168,11 +183,7 @@ def test_a_checkpoint_of_another_model_tokenizer_or_corpus_is_an_error_that_name
     reseal(run / "checkpoints/step-00000004", lambda values: change(values["made_from"]))
     with pytest.raises(ValueError, match=field):
         load_run(run, corpus)
-    options = ("--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
-    done = run_cli("pipeline", "pretrain", *options)
-    assert done.returncode == 2
-    assert field in done.stderr
-    assert "going on" not in done.stdout
+    assert_refused(rank_server, corpus, run, field)
 
 
 def test_parameters_that_are_not_the_models_are_found_before_they_are_loaded(run: Path) -> None:
@@ -189,21 +200,17 @@ def test_parameters_that_are_not_the_models_are_found_before_they_are_loaded(run
         found.check_covers(shapes)
 
 
-def test_a_probe_loss_that_is_not_the_stored_one_is_refused(run: Path, corpus: Path) -> None:
+def test_a_probe_loss_that_is_not_the_stored_one_is_refused(rank_server: RankServer, run: Path, corpus: Path) -> None:
     reseal(run / "checkpoints/step-00000004", lambda values: values["probe"].update(loss=values["probe"]["loss"] + 0.01))
     with pytest.raises(ValueError, match="this is another function"):
         load_run(run, corpus)
-    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
-    assert done.returncode == 2
-    assert "this is another function" in done.stderr
+    assert_refused(rank_server, corpus, run, "this is another function")
 
 
-def test_what_is_recomputed_differently_is_refused(run: Path, corpus: Path) -> None:
+def test_what_is_recomputed_differently_is_refused(rank_server: RankServer, run: Path, corpus: Path) -> None:
     """A stored learning rate that this program would not give at that step."""
     reseal(run / "checkpoints/step-00000004", lambda values: values["progress"].update(lr=0.123))
-    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *PAPER)
-    assert done.returncode == 2
-    assert "lr after step 4 was 0.123" in done.stderr
+    assert_refused(rank_server, corpus, run, "lr after step 4 was 0.123")
 
 
 def test_no_clip_threshold_is_stored(run: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import SMALL, run_cli, set_options
+from ranks import WITHOUT_REPORT, RankServer
+from running import SMALL, set_options
 from torch import Tensor
 
 from pipeline.checkpoint.snapshot import PARAM
@@ -60,11 +61,14 @@ def on_paper(config: RunConfig, corpus_dir: Path) -> tuple[dict[str, Tensor], li
 
 @pytest.mark.parametrize("options", [PAPER, INVARIANT], ids=["paper", "invariant"])
 @pytest.mark.parametrize(("ranks", "stage"), [(2, "zero1"), (2, "zero3"), (1, "zero0")])
-def test_a_whole_run_is_the_recipe_on_paper(corpus: Path, tmp_path: Path, options: list[str], ranks: int, stage: str) -> None:
+def test_a_whole_run_is_the_recipe_on_paper(
+    rank_server: RankServer, corpus: Path, tmp_path: Path, options: list[str], ranks: int, stage: str
+) -> None:
     settings = [*SMALL, *options, *set_options(train__ds_config=stage)]
     run = tmp_path / "run"
-    done = run_cli("pipeline", "pretrain", "--recipe", "tiny", "--data", corpus, "--run-dir", run, *settings, ranks=ranks)
-    assert done.returncode == 0, done.stderr
+    argv = ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *settings]
+    done = rank_server.run(argv, ranks, skip=WITHOUT_REPORT)
+    assert not any(done.codes), done.stderr
     config = load_recipe("tiny", settings[1::2])
     parameters, norms = on_paper(config, corpus)
     stored = Checkpoint(run / "checkpoints" / "step-00000020")
