@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from pipeline.config import RunConfig, batch_arithmetic
+from pipeline.checkpoint.retention import surplus
+from pipeline.config import RunConfig, TrainConfig, batch_arithmetic
 from pipeline.data import PretrainingData
 from pipeline.ds_config import load_ds_config, precision
 from pipeline.evaluate import heldout_data
@@ -48,8 +49,20 @@ def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world
         "train_shards": len(corpus.shards("train")),
         "heldout_sequences": heldout_data(corpus, config).n_samples,
         **{f"{kind}_bytes_per_rank": count for kind, count in memory.items()},
-        "checkpoint_bytes": FP32_BYTES * sum(n * (1 + MOMENTS_OF_RULE[rule]) for rule, n in of_rule.items()),
-        "checkpoints": -(-train.steps // train.checkpoint_every_steps),
+        **_checkpoint_figures(of_rule, config.train, world_size if mechanics["zero_optimization"]["stage"] else 1),
+    }
+
+
+def _checkpoint_figures(of_rule: dict[str, int], train: TrainConfig, shards: int) -> dict[str, int]:
+    """Bytes of a checkpoint, of the copy in host memory that a rank makes of its part, and how many are kept at the end."""
+    steps = {*range(train.checkpoint_every_steps, train.steps, train.checkpoint_every_steps), train.steps}
+    size = FP32_BYTES * sum(n * (1 + MOMENTS_OF_RULE[rule]) for rule, n in of_rule.items())
+    deleted = surplus(list(steps), train.keep_last_checkpoints, train.keep_every_steps)
+    return {
+        "checkpoint_bytes": size,
+        "checkpoint_copy_bytes_per_rank": size // shards,
+        "checkpoints_written": len(steps),
+        "checkpoints_kept": len(steps) - len(deleted),
     }
 
 

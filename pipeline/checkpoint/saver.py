@@ -10,6 +10,7 @@
 After 2, 3 and 5 the ranks' writers tell each other how it went.
 """
 
+import math
 import queue
 import shutil
 import threading
@@ -159,6 +160,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 def commit(temporary: Path, final: Path, manifest: dict[str, Any], probe: Mapping[str, Tensor], loss: Tensor) -> None:
     """Rank 0, after every rank has written: probe, manifest, rename. What stands at `final` (a checkpoint of this step
     that a resume has found damaged) goes when the new one is whole."""
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss with these weights is {float(loss)}: a checkpoint of them would be of no use")
     manifest["probe"] = {"loss": float(loss)}
     manifest["files"] = [*manifest["files"], write_tensors(temporary / PROBE, probe)]
     write_manifest(temporary, manifest)

@@ -11,16 +11,14 @@ import torch
 from ranks import WITHOUT_REPORT, RankServer
 from running import SMALL, set_options
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from pipeline.checkpoint import choose, stored
 from pipeline.checkpoint.choose import newest
 from pipeline.checkpoint.layout import MANIFEST, read_manifest, write_manifest
-from pipeline.checkpoint.retention import surplus
-from pipeline.checkpoint.saver import Kept, Saver
 from pipeline.checkpoint.stored import Checkpoint
 from pipeline.evaluate import load_run
-from pipeline.ranks import ALONE
+from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+from pipeline.optim.partitions import Fragment, Partitions, replicated
 
 PAPER = set_options(
     model__encoder="sibert-a", model__head="paper", model__init="normal", train__steps=4, train__checkpoint_every_steps=2
@@ -237,50 +235,9 @@ def test_parts_are_read_across_fragments_and_only_their_bytes(run: Path) -> None
         assert found.bytes_read == 4 * (high - low)
 
 
-def test_a_save_is_whole_in_another_reader_and_keeps_what_it_is_told_to(tmp_path: Path) -> None:
-    """safetensors' own reader agrees with what was handed in, while the tensor has already changed."""
-    (tmp_path / "checkpoints").mkdir()
-    saver = Saver(tmp_path, ALONE, Kept(last=2, every_steps=4))
-    weights = torch.zeros(1000)
-    for step in range(1, 10):
-        weights.fill_(step)
-        before = saver.start(step, {"param|w|0": weights}, {"world_size": 1})
-        saver.give_probe({"x": torch.ones(2)}, torch.tensor(1.0))
-        weights.fill_(-1)  # training goes on
-        assert step == 1 or (before is not None and before.problem is None and before.step == step - 1)
-    last = saver.wait()
-    assert last is not None
-    assert last.problem is None
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["latest", "step-00000004", "step-00000008", "step-00000009"]
-    for step in (4, 8, 9):
-        shard = tmp_path / f"checkpoints/step-{step:08d}/rank-00000-of-00001.safetensors"
-        assert torch.equal(load_file(shard)["param|w|0"], torch.full((1000,), float(step)))
-    assert (tmp_path / "checkpoints/latest").read_text() == "step-00000009\n"
-
-
 def test_a_checkpoint_has_the_rights_of_its_directory(run: Path) -> None:
     """safetensors makes files that only their owner can read; a run is often a group's."""
     assert newest_shard(run).stat().st_mode & 0o777 == (run / "checkpoints").stat().st_mode & 0o666
-
-
-@pytest.mark.parametrize(
-    ("steps", "last", "every", "gone"),
-    [
-        ([1, 2, 3], 0, 0, []),
-        ([3, 1, 2], 1, 0, [1, 2]),
-        ([10, 20, 30, 40, 45], 2, 20, [10, 30]),
-        ([10], 5, 0, []),
-        ([], 1, 1, []),
-    ],
-)
-def test_retention(steps: list[int], last: int, every: int, gone: list[int]) -> None:
-    assert surplus(steps, last, every) == gone
-
-
-def test_retention_refuses_negative_numbers() -> None:
-    with pytest.raises(ValueError, match="from 0 up"):
-        surplus([1], -1, 0)
 
 
 def test_choosing_agrees_among_ranks_when_one_sees_damage(run: Path) -> None:
@@ -291,3 +248,27 @@ def test_choosing_agrees_among_ranks_when_one_sees_damage(run: Path) -> None:
     with pytest.raises(ValueError, match="rank-00000-of-00002"):
         whole.verify(1, 2)
     assert choose.newest(run, lambda text: None).step == 2  # type: ignore[union-attr]
+
+
+def test_a_rank_reads_the_bytes_that_it_owns_and_no_others(run: Path, corpus: Path) -> None:
+    """Of three ranks that cut every tensor in three, under the names of the run's two."""
+    config, _, model, _ = load_run(run, corpus)
+    groups = parameter_groups(model, config)
+    found, read = Checkpoint(run / "checkpoints/step-00000004"), []
+    for rank in range(3):
+        optimizer = PretrainingOptimizer(groups)
+        fragments = [
+            Fragment(f.name, f.group, low, high - low, torch.zeros(high - low), 0, lambda: None)
+            for f in replicated(list(model.named_parameters()), optimizer.all_groups).fragments
+            for low, high in [(f.numel * rank // 3, f.numel * (rank + 1) // 3)]
+        ]
+        optimizer.attach(Partitions(tuple(fragments), None, 1, torch.device("cpu")))
+        found.bytes_read = 0
+        found.load_fragments(optimizer)
+        kinds = {f.name: 1 if groups[f.group]["rule"] == "sgd" else 3 for f in fragments}
+        assert found.bytes_read == sum(4 * f.numel * kinds[f.name] for f in fragments)
+        read.append(found.bytes_read)
+        for fragment in fragments:
+            part = found.whole("param", fragment.name).flatten()[fragment.offset : fragment.offset + fragment.numel]
+            assert torch.equal(fragment.master, part)
+    assert max(read) < 0.4 * sum(read)
