@@ -85,11 +85,11 @@ class Keeper:
     """This rank's own connection to the store, in a thread of its own: a call to the store of a suspended process never
     returns, whatever the store's time limit, and a connection that is shared blocks while anybody waits on it.
 
-    Publishes `sign()` every interval. Raises ValueError if not all ranks' keepers come within timeout_s.
+    Publishes `sign()` every interval. Raises ValueError if not all ranks' keepers come within start_s.
     """
 
-    def __init__(self, world: World, timeout_s: float, interval_s: float, wait_s: float, sign: Callable[[], Sign]) -> None:
-        self.world, self.timeout_s, self.interval_s, self.wait_s, self.sign = world, timeout_s, interval_s, wait_s, sign
+    def __init__(self, world: World, start_s: float, interval_s: float, wait_s: float, sign: Callable[[], Sign]) -> None:
+        self.world, self.start_s, self.interval_s, self.wait_s, self.sign = world, start_s, interval_s, wait_s, sign
         self.settled, self.lost, self.closed = False, False, False  # is the verdict in the store; is the store gone?
         self._keys = [str(rank) for rank in range(world.size)]
         self._questions: queue.SimpleQueue[tuple[Callable[[Store], Any], Future[Any]]] = queue.SimpleQueue()
@@ -101,7 +101,7 @@ class Keeper:
 
     def _connect(self) -> Store:
         """Under a name of this attempt: torchrun's store outlives the attempts."""
-        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=self.timeout_s)
+        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=self.start_s)
         store = TCPStore(address, port, None, is_master=False, timeout=limit, wait_for_workers=False)
         attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
         return PrefixStore("/".join(("watch", *attempt)), store)
@@ -115,7 +115,7 @@ class Keeper:
             absent = [str(rank) for rank in range(self.world.size) if rank not in came]
             few = ", ".join(absent[:NAMED_RANKS]) + (", …" if len(absent) > NAMED_RANKS else "")
             kind = RankError if self.world.rank == came[0] else ValueError  # one rank says it
-            raise kind(f"of {self.world.size} ranks {few} did not come within {self.timeout_s:g} s") from None
+            raise kind(f"of {self.world.size} ranks {few} did not come within {self.start_s:g} s") from None
 
     def _run(self) -> None:
         while True:

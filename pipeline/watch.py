@@ -50,13 +50,19 @@ def say_on_stderr(text: str) -> None:
 class Watch:
     """This rank's watch over itself and all others, from its making, on all ranks after the process group's, to close().
 
-    `timeout_s`: without a beat for so long a run is stuck. That a process is gone is found within seconds.
+    `timeout_s`: without a beat for so long a run is stuck. That a process is gone is found within seconds. `start_s`: so long
+    the ranks may take to come together; ValueError on those that came if not all do.
     `request_stop(why)` is called once, from a thread, when the launcher is gone: the loop is to save and end by itself.
-    `say` is given the one line, on one rank. Raises ValueError if not all ranks come within timeout_s.
+    `say` is given the one line, on one rank.
     """
 
     def __init__(
-        self, world: World, timeout_s: float, request_stop: Callable[[str], None], say: Callable[[str], None] = say_on_stderr
+        self,
+        world: World,
+        timeout_s: float,
+        request_stop: Callable[[str], None],
+        say: Callable[[str], None] = say_on_stderr,
+        start_s: float = 120.0,
     ) -> None:
         self.world, self.timeout_s, self.request_stop, self.say = world, timeout_s, request_stop, say
         self.interval_s = min(0.5, timeout_s / 10)
@@ -67,7 +73,7 @@ class Watch:
         self._stop_requested, self._ended = False, False
         # torchrun's agent holds the store that its workers use; elsewhere rank 0 does.
         self._rank_0_holds = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
-        self._keeper = Keeper(world, timeout_s, self.interval_s, self.wait_s, self._sign) if world.size > 1 else None
+        self._keeper = Keeper(world, start_s, self.interval_s, self.wait_s, self._sign) if world.size > 1 else None
         self._known = self._keeper.first_signs if self._keeper else [self._sign()]
         self._neighbours = {r for r, s in enumerate(self._known) if s.machine == self._machine and r != world.rank}
         self._judge_thread = threading.Thread(target=self._judge, name="watch judge", daemon=True)

@@ -18,7 +18,8 @@ from preprocessing.shards import open_corpus
 
 Pretrain = Callable[..., subprocess.CompletedProcess[str]]
 TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
-FIFTY = [*SMALL, *set_options(train__steps=50, model__score_offset=1.5)]  # well-conditioned: rounding stays rounding
+# At tiny's rate of 0.32 an attention row may become nearly empty, and rounding of 1e-7 then grows to 1e-3 within a step.
+FIFTY = [*SMALL, *set_options(train__steps=50, optim__lr=0.1)]
 
 
 @pytest.fixture(scope="module")

@@ -167,7 +167,7 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
     rank_server: RankServer, little_corpus: Path, tmp_path: Path, parts: Sequence[tuple[int, str]]
 ) -> None:
     """Stopped twice in the middle of a logging window; LAMB's moments come along. The oracle is one run of 2 ranks."""
-    head = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal", train__log_every_steps=4)
+    head = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
     assert rank_server.run(arguments(little_corpus, undisturbed, *head), 2, skip=WITHOUT_REPORT).codes == [0, 0]
     for number, (ranks, stage) in enumerate(parts):

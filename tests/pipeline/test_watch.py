@@ -39,8 +39,8 @@ class Job:
         self.changed, self.open = threading.Condition(), 2
         self.agents: list[subprocess.Popen[bytes]] = []
         self._reserved = socket.socket()  # stays bound: no other process is given the port, and the store can have it
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reserved.bind(("127.0.0.1", 0))
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.port = self._reserved.getsockname()[1]
         directory.mkdir()
         for path in self.said:
@@ -120,19 +120,19 @@ def who(job: Job, *ranks: int) -> str:
     return f"rank{'s' if ranks[1:] else ''} " + ", ".join(f"{rank} (host {HOST}, pid {job.pids()[rank]})" for rank in ranks)
 
 
-def under_torchrun(launch: Launch, **plan: Any) -> Job:
+def under_torchrun(launch: Launch, ranks: int, words: str, **plan: Any) -> Job:
     job = launch(0)
-    command = [*torchrun(2), str(WORKER), json.dumps({"timeout_s": NEVER_S, **plan})]
+    command = [*torchrun(ranks), str(WORKER), json.dumps({"timeout_s": NEVER_S, **plan})]
     with job.out.open("w") as out, job.err.open("w") as err:
         job.agents.append(subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env=worker_environment()))
-    job.until_said(" step 0", 2)
+    job.until_said(words, ranks)
     return job
 
 
 @scenario
 def killed_under_torchrun(launch: Launch) -> None:
-    """Its agent sends SIGTERM to the survivors at once, and SIGKILL 30 s later."""
-    job = under_torchrun(launch)
+    """Its agent sends SIGTERM to the survivors, and SIGKILL 30 s later. Rank 2 sees neither the victim nor an error."""
+    job = under_torchrun(launch, 3, " blocks", machines="aab", blocks=[0, 1, 2])
     kill(job, 1)
     said_s = job.until(lambda: bool(job.blame()), SOON_S)
     print(f"under torchrun: said after {said_s:.1f} s, ended {job.end():.1f} s later")
@@ -144,7 +144,7 @@ def killed_under_torchrun(launch: Launch) -> None:
 @scenario
 def torchrun_killed(launch: Launch) -> None:
     """With it goes the store; the ranks are asked to stop, and do it by themselves, in the seconds that a step takes."""
-    job = under_torchrun(launch, naps=80)
+    job = under_torchrun(launch, 2, " step 0", naps=80)
     job.agents[0].kill()
     print(f"torchrun killed: {job.end():.1f} s")
     stops = [line for line in job.said[job.out] if " stops: " in line]
@@ -153,7 +153,7 @@ def torchrun_killed(launch: Launch) -> None:
     assert job.said[job.err] == []
 
 
-def goes_well(launch: Launch, timeout_s: float = 4, steps: int = 100, pause_s: float = 0, **plan: Any) -> None:
+def goes_well(launch: Launch, timeout_s: float = 5, steps: int = 120, pause_s: float = 0, **plan: Any) -> None:
     """Longer than the timeout."""
     job = launch(3, timeout_s=timeout_s, steps=steps, **plan)
     job.until_said(" works" if pause_s else " step 0", 3)
@@ -162,7 +162,7 @@ def goes_well(launch: Launch, timeout_s: float = 4, steps: int = 100, pause_s: f
         threading.Event().wait(pause_s)
         kill(job, 0, 1, 2, number=signal.SIGCONT)
     job.until_said(f" step {steps - 1}", 3)
-    job.end()
+    job.end(START_S)
     assert job.said[job.err] == []
     assert job.exit_codes() == dict.fromkeys(range(3), 0)
 
@@ -250,13 +250,13 @@ scenario(raises, "ValueError", error="ValueError", words="{who} ended at step 2,
 
 @scenario
 def absent_at_the_start(launch: Launch) -> None:
-    job = launch(3, timeout_s=2, absent=1)
+    job = launch(3, timeout_s=NEVER_S, absent=1, start_s=5)
     job.until_said(" is not coming", 1)
     job.until(lambda: len(job.exit_codes()) == 2, SOON_S)
     kill(job, 1)
     job.end()
     for error in (": ValueError: ", ".RankError: "):  # the one that is printed
-        assert sum(line.endswith(f"{error}of 3 ranks 1 did not come within 2 s") for line in job.said[job.err]) == 1
+        assert sum(line.endswith(f"{error}of 3 ranks 1 did not come within 5 s") for line in job.said[job.err]) == 1
 
 
 @scenario

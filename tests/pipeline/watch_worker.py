@@ -37,7 +37,8 @@ def tell(line: str) -> None:
 
 
 def prepare(plan: Plan, world: World) -> None:
-    """{"machines": ["a", "a", "b"]}: whose pids each rank can see; {"down": "a"}: nobody answers there; {"absent": rank}."""
+    """{"machines": ["a", "a", "b"]}: whose pids each rank can see; {"down": "a"}: nobody answers there; {"absent": rank}
+    and {"start_s": 5}: how long the others wait."""
     if "machines" in plan:
         watch.machine = lambda: plan["machines"][world.rank]
     if "down" in plan:
@@ -58,7 +59,7 @@ def run(plan: Plan) -> None:
     prepare(plan, world)
     requests: list[str] = []
     say = (lambda text: threading.Event().wait()) if "mute" in plan else watch.say_on_stderr
-    with watch.Watch(world, plan["timeout_s"], requests.append, say) as watching:
+    with watch.Watch(world, plan["timeout_s"], requests.append, say, plan.get("start_s", 120)) as watching:
         for step in range(plan["steps"]) if "steps" in plan else count():
             watching.beat(f"step {step}")
             happen(plan, world, step, watching)
