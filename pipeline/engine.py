@@ -34,9 +34,9 @@ with warnings.catch_warnings():
 _torch_backend = importlib.import_module("deepspeed.comm.torch")
 
 
-def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
-    """Join the process group (nccl with a GPU, gloo without); returns this process's device. `timeout_s` bounds the waiting for
-    ranks that do not come."""
+def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
+    """Join the process group (nccl with a GPU, gloo without); returns this process's device. A collective for which
+    some rank does not come fails after `collective_s`."""
     export(world)
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
@@ -53,7 +53,7 @@ def start_processes(world: World, timeout_s: float = 600.0) -> torch.device:
     if cuda:
         torch.cuda.set_device(world.local_rank)
     with _quiet():
-        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s), verbose=False)
+        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(seconds=collective_s), verbose=False)
     return torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
 
 

@@ -59,8 +59,9 @@ def pretrain(job: Job, world: World) -> bool:
     ds_dictionary = deepspeed_dictionary(
         load_ds_config(job.config.train.ds_config), batch_arithmetic(job.config.batch, world.size)
     )
-    device = engine.start_processes(world, job.config.train.timeout_s)
-    with Watch(world, job.config.train.timeout_s, stop.ask) as watch:
+    timeout_s = job.config.train.timeout_s
+    device = engine.start_processes(world, collective_s=2 * timeout_s + 60)  # the watch comes first, with one line
+    with Watch(world, timeout_s, stop.ask) as watch:
         ranks = engine.ranks_of()
         corpus = _checked_start(job, ds_dictionary, ranks)
         return Training(job, corpus, world, ranks, ds_dictionary, device, stop, watch).run()
@@ -195,6 +196,7 @@ class Training:
             batch = self._micro_batch(micro_step)
             self.watch.beat(f"step {next_step}")
             out = self.engine(*batch.model_inputs())
+            self.watch.beat(f"the backward pass of step {next_step}")
             if self.saver.wants_probe:  # these are still the saved weights
                 self.saver.give_probe(probe.as_tensors(probe.rows(batch)), probe.loss_of_rows(batch, out))
             self.engine.backward(out.loss)

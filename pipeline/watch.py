@@ -50,7 +50,8 @@ def say_on_stderr(text: str) -> None:
 class Watch:
     """This rank's watch over itself and all others, from its making, on all ranks after the process group's, to close().
 
-    `timeout_s`: without a beat for so long a run is stuck. That a process is gone is found within seconds. `start_s`: so long
+    `timeout_s`: so long after the last beat a run is stuck; before the first one, while it starts, its collectives' own limit
+    holds. That a process is gone is found within seconds. `start_s`: so long
     the ranks may take to come together; ValueError on those that came if not all do.
     `request_stop(why)` is called once, from a thread, when the launcher is gone: the loop is to save and end by itself.
     `say` is given the one line, on one rank.
@@ -171,7 +172,7 @@ class Watch:
             now_s = time.monotonic()
             # A job that was suspended as a whole has not been waiting, whatever the clock says.
             passed_s = began_s - last_s + min(now_s - began_s, 2 * self.interval_s)
-            self._quiet_s = self._quiet_s + passed_s if self._beats == beats else 0.0
+            self._quiet_s = self._quiet_s + passed_s if beats and self._beats == beats else 0.0
             beats, last_s = self._beats, now_s
             self._look_for_launcher()
             text = self._problem()
