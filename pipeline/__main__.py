@@ -155,9 +155,8 @@ def _pretrain(args: argparse.Namespace) -> int:
     if args.dry_run:
         from pipeline.dry_run import dry_run
 
-        figures = dry_run(
-            config, args.recipe, args.data, args.run_dir, world.size if args.world_size is None else args.world_size
-        )
+        world_size = world.size if args.world_size is None else args.world_size
+        figures = dry_run(config, args.recipe, args.data, None if args.fresh else args.run_dir, world_size)
         if world.is_main:
             show(figures, args.json)
         return 0
@@ -264,6 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for name in ("stdout", "stderr"):  # closed by the caller (>&-): there is nobody to tell
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115
     exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -19,12 +19,14 @@ FP32_BYTES, BF16_BYTES = 4, 2
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
 
 
-def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path, world_size: int) -> dict[str, Any]:
-    """The figures of the run on `world_size` ranks; ValueError for anything that would stop it. Allocates no weights."""
+def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path | None, world_size: int) -> dict[str, Any]:
+    """The figures of the run on `world_size` ranks, in a run directory that it fits to (None: in a new one); ValueError for
+    anything that would stop it. Allocates no weights."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
     corpus = open_corpus(data_dir)
-    check_run(run_dir, run_file(config, recipe, corpus))
+    if run_dir is not None:
+        check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
     of_rule = _parameters_of_rule(config, corpus)

@@ -13,7 +13,7 @@ def read_object(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON object in a file; ValueError naming the file if it is none, or lacks a required key."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(values).__name__}")

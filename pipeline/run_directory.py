@@ -79,9 +79,9 @@ def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> I
     is put aside first. Returns the lock on it: while the process holds it, no other one trains this run."""
     if not fresh:
         check_run(run_dir, wanted)
-    elif run_dir.exists():
-        put_aside(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    elif not _is_empty(run_dir):
+        put_aside(run_dir.resolve())
+    run_dir.resolve().mkdir(parents=True, exist_ok=True)  # where a link points at, if RUN is one
     held = lock(run_dir)
     if not (run_dir / "config.json").exists():
         write_object(run_dir / "config.json", wanted)
@@ -136,13 +136,20 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise ValueError(f"{run_dir} cannot be made: {parent} is not a directory that can be written to")
         return
-    if run_dir.is_dir() and all(entry.name.endswith((WRITING_SUFFIX, LOCK)) for entry in run_dir.iterdir()):
+    if _is_empty(run_dir):
         return
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
     remedy = "give another --run, the same settings, or --fresh, which puts the run that is there aside"
     check_same(read_object(path, required=RUN_FILE_KEYS), wanted, run_dir, remedy)
+
+
+def _is_empty(run_dir: Path) -> bool:
+    """Is there nothing, or nothing but what a start leaves that was killed before it had written config.json?"""
+    if not run_dir.exists():
+        return True
+    return run_dir.is_dir() and all(entry.name.endswith((WRITING_SUFFIX, LOCK)) for entry in run_dir.iterdir())
 
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:

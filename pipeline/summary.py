@@ -30,6 +30,12 @@ def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus,
     if not train or not evaluations:
         raise ValueError(f"{run_dir}/metrics.jsonl holds no training or no evaluation: the run's history is lost")
     last, final = train[-1], evaluations[-1]
+    for what, row in (("training", last), ("evaluation", final)):
+        if row["step"] != config.train.steps:
+            raise ValueError(
+                f"{run_dir}/metrics.jsonl: its last {what} is of step {row['step']}, not {config.train.steps}: the end of the "
+                "run's history is lost; the checkpoint is whole: `python -m pipeline evaluate` gives the final loss"
+            )
     after = config.train.steps * (1 - FINAL_FRACTION)
     tail = [row["loss"] for row in train if row["step"] > after and row["loss"] is not None]
     rates = sorted(row["tokens_per_s"] for row in train)

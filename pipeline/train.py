@@ -322,7 +322,7 @@ class Training:
         assert saved is not None
         problems = [problem for problem in self.ranks.gather(saved.problem) if problem is not None]
         if problems:
-            raise ValueError(f"checkpoint at step {saved.step}: {problems[0]}; older ones are whole: free space, start again")
+            raise ValueError(f"checkpoint at step {saved.step}: {problems[0]}; older ones are whole; mend that and start again")
 
     def _say(self, text: str) -> None:
         if self.world.is_main:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from pipeline.checkpoint.layout import dangling_latest, step_directories
+from pipeline.checkpoint.layout import CHECKPOINTS, dangling_latest, step_directories
 from pipeline.checkpoint.stored import Checkpoint
 from pipeline.ranks import ALONE, Ranks
 
@@ -16,17 +16,30 @@ def newest(run_dir: Path, complain: Callable[[str], None], ranks: Ranks = ALONE)
     dangling = ranks.from_main(lambda: dangling_latest(run_dir))
     if dangling is not None:
         complain(f"ALARM: {run_dir}/checkpoints/latest names {dangling!r}, which is not there: trying the newest that is")
-    names = ranks.from_main(lambda: [directory.name for directory in step_directories(run_dir)])
+    names = _names(run_dir, ranks)
     for name in names:
         try:
-            return ranks.together(partial(_verified, run_dir / "checkpoints" / name, ranks))
+            return ranks.together(partial(_verified, run_dir / CHECKPOINTS / name, ranks))
         except ValueError as error:
+            if _deleted_meanwhile(run_dir, name, ranks):
+                return newest(run_dir, complain, ranks)
             complain(f"ALARM: checkpoint {name} is not usable, trying the one before it: {error}")
-    if names:
+    if names or dangling is not None or ranks.from_main(lambda: (run_dir / "summary.json").exists()):
         raise ValueError(
-            f"{run_dir}/checkpoints: {len(names)} checkpoints and none is whole; --fresh starts over and keeps them aside"
+            f"{run_dir}/checkpoints: {len(names)} checkpoints and none is whole; --fresh starts over and puts this run aside"
         )
     return None
+
+
+def _names(run_dir: Path, ranks: Ranks) -> list[str]:
+    names: list[str] = ranks.from_main(lambda: [directory.name for directory in step_directories(run_dir)])
+    return names
+
+
+def _deleted_meanwhile(run_dir: Path, name: str, ranks: Ranks) -> bool:
+    """Has a run that goes on beside this process (`evaluate`) saved a newer one and deleted this one?"""
+    names = _names(run_dir, ranks)
+    return bool(names) and name not in names
 
 
 def _verified(directory: Path, ranks: Ranks) -> Checkpoint:

@@ -88,7 +88,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 def _seal(values: Mapping[str, Any]) -> str:
     """sha256 of the values, however they are laid out."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -38,7 +38,9 @@ def rows(run_dir: Path, read_all: bool = False) -> list[Row]:
     directories = retention.steps_on_disk(_run(run_dir))
     if not directories:
         raise ValueError(f"{run_dir} has no checkpoint")
-    return [_row(step, directory, read_all) for step, directory in directories.items()]
+    found = [_row(step, directory, read_all) for step, directory in directories.items()]
+    left = retention.steps_on_disk(_run(run_dir))  # a run that goes on may delete old ones meanwhile
+    return [row for row in found if row.step in left]
 
 
 def _run(path: Path) -> Path:
@@ -104,19 +106,28 @@ def prune(run_dir: Path, keep_last: int, keep_every_steps: int, dry_run: bool) -
     return doomed
 
 
+def _whole(run_dir: Path, step: int) -> Checkpoint | None:
+    directory = step_directory(run_dir, step)
+    if not directory.is_dir():
+        return None
+    found = Checkpoint(directory)
+    found.verify()
+    return found
+
+
 def convert(run_dir: Path, step: int | None, out: Path, complain: Callable[[str], None]) -> Checkpoint:
     """Write the weights of a checkpoint (None: the newest whole one) into one safetensors file, whole float32 tensors under
     their parameters' names, whatever number of ranks saved them. Its metadata hold the step, the configuration and the corpus.
     ValueError if `out` exists, or if there is no such whole checkpoint."""
     if out.exists():
         raise ValueError(f"--out {out} exists: give a new name")
+    if (_run(run_dir) / CHECKPOINTS).resolve() in out.resolve().parents:
+        raise ValueError(f"--out {out}: a foreign file in a checkpoint makes it invalid; give a place outside {CHECKPOINTS}/")
     if not out.parent.is_dir():
         raise ValueError(f"--out {out}: no directory {out.parent}; make it first")
-    found = newest(_run(run_dir), complain) if step is None else Checkpoint(step_directory(_run(run_dir), step))
+    found = newest(_run(run_dir), complain) if step is None else _whole(_run(run_dir), step)
     if found is None:
-        raise ValueError(f"{run_dir} has no checkpoint")
-    if step is not None:
-        found.verify()
+        raise ValueError(f"{run_dir} has no checkpoint{'' if step is None else f' of step {step}'}")
     made_from = found.manifest["made_from"]
     metadata = {
         "format": "pt",

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -40,6 +40,7 @@ from pipeline.ranks import Ranks
 from preprocessing.cli import one_line
 from preprocessing.shards import file_sha256
 
+Result = TypeVar("Result")
 Probe = queue.SimpleQueue[tuple[Mapping[str, Tensor], Tensor]]  # a batch and its loss, once it is known
 
 
@@ -91,7 +92,8 @@ class Saver:
 
     def finished(self) -> Saved | None:
         """How the last save went, once it has ended and only once; None before, and without a save."""
-        return self.wait() if self._thread is not None and not self._thread.is_alive() else None
+        ended = self._thread is not None and not self._thread.is_alive()
+        return self.wait() if ended and not self.wants_probe else None  # one that failed early is told after its probe
 
     def wait(self) -> Saved | None:
         """Wait for the writer, which must have its probe; how it went, None if there was nothing to wait for."""
@@ -106,7 +108,7 @@ class Saver:
         problem, untidy = None, None
         try:
             self._write_together(step, manifest, probe)
-        except (ValueError, OSError, RuntimeError) as error:  # RuntimeError: the other ranks' writers do not answer
+        except Exception as error:  # whatever it is, for instance of a collective whose other ranks are gone, it is told
             problem = one_line(error)
             if self._ranks.is_main:  # give the space of the half-written files back
                 shutil.rmtree(hidden(step_directory(self._run_dir, step), "writing"), ignore_errors=True)
@@ -117,24 +119,41 @@ class Saver:
     def _write_together(self, step: int, manifest: dict[str, Any], probe: Probe) -> None:
         ranks, final = self._ranks, step_directory(self._run_dir, step)
         temporary = hidden(final, "writing")
-        ranks.on_main(lambda: begin(self._run_dir, temporary))
+        ranks.on_main(told(lambda: begin(self._run_dir, temporary)))
         self._progress()
-        name, copies = shard_name(ranks.rank, ranks.size), self._snapshot.tensors()
-        shard = ranks.together(lambda: write_tensors(temporary / name, copies))
+        shard_path = temporary / shard_name(ranks.rank, ranks.size)
+        shard = ranks.together(told(lambda: write_tensors(shard_path, self._snapshot.tensors())))
         self._progress()
         manifest |= {"format": FORMAT, "step": step, "files": ranks.gather(shard)}
-        ranks.on_main(lambda: commit(temporary, final, manifest, *probe.get()))
+        ranks.on_main(told(lambda: commit(temporary, final, manifest, *probe.get())))
         self._progress()
 
     def _tidy_up(self, step: int) -> str | None:
-        there = retention.steps_on_disk(self._run_dir)
         try:
-            point_latest_to(there[step])
-            for step in retention.surplus(list(there), self._kept.last, self._kept.every_steps):
-                retention.delete(there[step])
+            point_latest_to(step_directory(self._run_dir, step))
+            there = retention.steps_on_disk(self._run_dir)
+            # What is newer was passed over by the resume: it is not whole, and must not push a whole one out.
+            until_now = [other for other in there if other <= step]
+            for doomed in retention.surplus(until_now, self._kept.last, self._kept.every_steps):
+                retention.delete(there[doomed])
         except OSError as error:
             return one_line(error)
         return None
+
+
+def told(work: Callable[[], Result]) -> Callable[[], Result]:
+    """`work` whose every error the other ranks get to hear: a writer that left without a word would answer their question about
+    this save with its answer about the next one."""
+
+    def guarded() -> Result:
+        try:
+            return work()
+        except (ValueError, OSError):
+            raise
+        except Exception as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    return guarded
 
 
 def begin(run_dir: Path, temporary: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pipeline.checkpoint.layout import MANIFEST, PROBE, read_manifest, shard_name
+from pipeline.checkpoint.layout import MANIFEST, PROBE, read_manifest, shard_name, step_directory
 from pipeline.checkpoint.snapshot import PARAM, RNG, WINDOW, fragment_tensors
 from pipeline.optim.optimizer import PretrainingOptimizer
 from preprocessing.shards import file_sha256
@@ -29,6 +29,8 @@ class Checkpoint:
         self.manifest = read_manifest(directory)
         self.step: int = self.manifest["step"]
         self.world_size: int = self.manifest["world_size"]
+        if directory.name != step_directory(Path(), self.step).name:
+            raise ValueError(f"{directory}: it holds the checkpoint of step {self.step}: renamed, or a copy")
         self.bytes_read = 0
         self._files: dict[str, dict[str, Any]] = {info["file"]: info for info in self.manifest["files"]}
         self._opened: dict[str, Any] = {}
@@ -37,12 +39,6 @@ class Checkpoint:
             for key, elements in info["tensors"].items():
                 self._index(info["file"], key, elements)
         self._check_files()
-
-    @property
-    def progress(self) -> dict[str, Any]:
-        """Where the run stood: what `pipeline.progress` put there."""
-        progress: dict[str, Any] = self.manifest["progress"]
-        return progress
 
     @property
     def size_bytes(self) -> int:

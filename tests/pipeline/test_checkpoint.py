@@ -19,6 +19,7 @@ from pipeline.checkpoint.stored import Checkpoint
 from pipeline.evaluate import load_run
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
 from pipeline.optim.partitions import Fragment, Partitions, replicated
+from pipeline.ranks import Ranks
 
 PAPER = set_options(
     model__encoder="sibert-a", model__head="paper", model__init="normal", train__steps=4, train__checkpoint_every_steps=2
@@ -272,3 +273,40 @@ def test_a_rank_reads_the_bytes_that_it_owns_and_no_others(run: Path, corpus: Pa
             part = found.whole("param", fragment.name).flatten()[fragment.offset : fragment.offset + fragment.numel]
             assert torch.equal(fragment.master, part)
     assert max(read) < 0.4 * sum(read)
+
+
+def test_a_copy_under_another_steps_name_is_passed_over(run: Path) -> None:
+    shutil.copytree(run / "checkpoints/step-00000004", run / "checkpoints/step-00000099")
+    complaints: list[str] = []
+    found = newest(run, complaints.append)
+    assert found is not None
+    assert found.step == 4
+    assert "holds the checkpoint of step 4" in complaints[0]
+
+
+@pytest.mark.parametrize("left", ["latest", "summary.json"])
+def test_checkpoints_that_are_all_gone_are_an_error_and_not_a_new_start(run: Path, left: str) -> None:
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").mkdir()
+    if left == "latest":
+        (run / "summary.json").unlink()
+        (run / "checkpoints/latest").write_text("step-00000004\n")
+    with pytest.raises(ValueError, match="0 checkpoints and none is whole"):
+        newest(run, lambda text: None)
+
+
+def test_one_that_its_run_deletes_meanwhile_is_no_alarm(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`evaluate` beside a run that prunes."""
+    verified = choose._verified
+
+    def overtaken(directory: Path, ranks: Ranks) -> Checkpoint:
+        if directory.name == "step-00000004":
+            shutil.rmtree(directory)
+            (run / "checkpoints/latest").write_text("step-00000002\n")
+            raise ValueError("no such file")
+        return verified(directory, ranks)
+
+    monkeypatch.setattr(choose, "_verified", overtaken)
+    found = newest(run, pytest.fail)
+    assert found is not None
+    assert found.step == 2

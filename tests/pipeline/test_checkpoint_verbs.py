@@ -93,7 +93,7 @@ def test_convert_refuses_in_one_line(run: Path, tmp_path: Path, capsys: pytest.C
     for arguments, words in (
         (["--out", str(tmp_path / "there")], "exists: give a new name"),
         (["--out", str(tmp_path / "no" / "m")], "no directory"),
-        (["--out", str(tmp_path / "m"), "--step", "11"], "no manifest.json"),
+        (["--out", str(tmp_path / "m"), "--step", "11"], "has no checkpoint of step 11"),
         (["--out", str(tmp_path / "m"), "--step", "30"], "sha256 is not the manifest's"),
     ):
         assert main(["checkpoint", "convert", str(run), *arguments]) == 2

@@ -8,8 +8,11 @@ from ranks import WITHOUT_REPORT, Death, Failure, RankServer
 from running import ROOT, SMALL, set_options
 
 # Every door to the unpickler that there is in Python and torch; a call of any is an error on every rank.
-UNPICKLING = (
-    "pickle:load,pickle:loads,pickle:Unpickler,pickle:_Unpickler,_pickle:load,_pickle:loads,torch:load,torch.serialization:load"
+UNPICKLING = ",".join(
+    (
+        *("pickle:load", "pickle:loads", "pickle:Unpickler", "pickle:_Unpickler", "_pickle:load", "_pickle:loads"),
+        *("torch:load", "torch.serialization:load", "torch.distributed.distributed_c10d:_unpickler"),
+    )
 )
 NO_UNPICKLING = Failure("all", UNPICKLING, errno="EPERM")
 

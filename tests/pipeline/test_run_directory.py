@@ -1,5 +1,6 @@
 """A run directory is one run's, trained by one job at a time; starting over puts the old one aside and deletes nothing."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -93,3 +94,35 @@ def test_the_rhythm_the_micro_batch_and_the_stage_may_change(rank_server: RankSe
     refused = rank_server.run([*arguments, *set_options(train__steps=9)])
     assert refused.codes == [2]
     assert "train.steps is 8 there, 9 here" in refused.stderr
+
+
+def test_fresh_on_nothing_and_on_a_link(tmp_path: Path) -> None:
+    """A directory that holds a lock alone is a start that was killed; behind a link its target is put aside, not the link."""
+    for name in ("empty", "killed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "killed" / ".lock").write_text("process 1 on here")
+    for name in ("empty", "killed", "new"):
+        open_run(tmp_path / name, WANTED, fresh=True).close()
+        assert (tmp_path / name / "config.json").is_file()
+    big, link = tmp_path / "big", tmp_path / "link"
+    open_run(big, WANTED).close()
+    link.symlink_to(big)
+    open_run(link, {**WANTED, "data": "/new"}, fresh=True).close()
+    assert link.is_symlink()
+    assert json.loads((big / "config.json").read_text())["data"] == "/new"
+    assert json.loads((tmp_path / "big.1" / "config.json").read_text())["data"] == "/d"
+
+
+def test_a_history_that_lacks_its_end_makes_no_summary(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
+    """Figures of an earlier step must not stand as the final ones."""
+    run = tmp_path / "run"
+    options = [*SMALL, *set_options(train__steps=8, train__eval_every_steps=4)]
+    arguments = ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *options]
+    assert rank_server.run(arguments, skip=WITHOUT_REPORT).codes == [0]
+    (run / "summary.json").unlink()
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-2]))
+    again = rank_server.run(arguments, skip=WITHOUT_REPORT)
+    assert again.codes == [2]
+    assert "the end of the run's history is lost" in again.stderr
+    assert not (run / "summary.json").exists()

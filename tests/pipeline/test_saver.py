@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.checkpoint.retention import surplus
-from pipeline.checkpoint.saver import Kept, Saved, Saver
+from pipeline.checkpoint.saver import Kept, Saved, Saver, told
 from pipeline.checkpoint.snapshot import rng_states, set_rng_states
 from pipeline.checkpoint.stored import Checkpoint
 from pipeline.ranks import ALONE
@@ -121,3 +121,33 @@ def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
     set_rng_states(found.rng_states(0, 1), cpu)
     assert torch.equal(torch.rand(5), expected)
     assert found.rng_states(0, 2) == {}, "other ranks, other generators"
+
+
+def test_a_damaged_newer_one_does_not_push_a_whole_one_out(tmp_path: Path) -> None:
+    """The resume passed step 8 over and went on from step 4; the user kept one."""
+    (tmp_path / "checkpoints" / "step-00000008").mkdir(parents=True)
+    saver = Saver(tmp_path, ALONE, Kept(last=1))
+    for step in (4, 6):
+        saver.start(step, {"param|w|0": torch.ones(3)}, {"world_size": 1})
+        saver.give_probe({"x": torch.ones(1)}, torch.tensor(1.0))
+        assert saver.wait() == Saved(step, None, None)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step-00000006", "step-00000008"]
+
+
+def test_weights_with_a_loss_that_is_no_number_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    saver = Saver(tmp_path, ALONE, Kept())
+    saver.start(4, {"param|w|0": torch.ones(3)}, {"world_size": 1})
+    saver.give_probe({"x": torch.ones(1)}, torch.tensor(float("nan")))
+    saved = saver.wait()
+    assert saved is not None
+    assert "loss with these weights is nan" in str(saved.problem)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_every_error_of_a_writer_reaches_the_other_ranks() -> None:
+    def no_memory() -> None:
+        raise MemoryError("2 GB")
+
+    with pytest.raises(ValueError, match="MemoryError: 2 GB"):
+        ALONE.together(told(no_memory))
