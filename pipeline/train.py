@@ -323,6 +323,7 @@ class Training:
         problems = [problem for problem in self.ranks.gather(saved.problem) if problem is not None]
         if problems:
             raise ValueError(f"checkpoint at step {saved.step}: {problems[0]}; older ones are whole; mend that and start again")
+        self._tell(saved)
 
     def _say(self, text: str) -> None:
         if self.world.is_main:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ranks import WITHOUT_REPORT, Death, RankServer
 from running import SMALL, run_cli, set_options
 
@@ -23,7 +24,7 @@ from preprocessing.shards import open_corpus
 
 SEED = 20261121
 TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
-STAGES = [f"zero{stage}{precision}" for stage in range(4) for precision in ("", "-bf16")]
+STAGES = [*(f"zero{stage}{precision}" for stage in range(4) for precision in ("", "-bf16")), "zero2-offload-bf16"]
 STOPPED = 75
 KILLS = 4  # of each stage and precision
 # An epoch is 9.6 steps, accumulation 2 micro batches a rank, the rate decays all along, nothing falls on a round number.
@@ -188,3 +189,33 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
         for key in theirs.keys() - TIMES - {"world_size", "param_grad_cosine", "kind"}:
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
     assert len({row["world_size"] for row in train}) == len({ranks for ranks, _ in parts})
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-bert"])
+def test_what_is_saved_again_is_what_was_loaded_bit_for_bit(
+    rank_server: RankServer, little_corpus: Path, tmp_path: Path, recipe: str
+) -> None:
+    """Masters and moments (LAMB's, AdamW's) through other ranks, stages, precisions and offloading, the update itself left out:
+    each start loads, does nothing to the weights, is asked to stop, and saves."""
+    run = tmp_path / "run"
+    if recipe == "tiny":
+        options = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
+    else:
+        options = set_options(optim__schedule__warmup_steps=3, model__score_offset=0)
+    places = worlds(
+        (2, "zero2-offload-bf16"), (4, "zero3-bf16"), (1, "zero0-bf16"), (2, "zero3-offload"), (1, "zero1-bf16"), (4, "zero0")
+    )
+    expected: dict[tuple[str, str], torch.Tensor] = {}
+    for number, (ranks, stage) in enumerate(places):
+        argv = arguments(little_corpus, run, *options, *set_options(train__ds_config=stage), recipe=recipe)
+        skip = [*WITHOUT_REPORT, *(["pipeline.optim.optimizer:PretrainingOptimizer.step"] if number else [])]
+        done = rank_server.run(argv, ranks, skip=skip, die=Death(ranks - 1, "batch", 5, signal=signal.SIGTERM))
+        assert done.codes == [STOPPED] * ranks, (stage, done.stderr)
+        found = Checkpoint(step_directories(run)[0])
+        assert (found.world_size, found.manifest["ds_config"]) == (ranks, stage)
+        stored = {(kind, name): found.whole(kind, name) for kind, name in found._pieces}
+        assert stored.keys() == (expected or stored).keys()
+        for key, tensor in expected.items():
+            assert torch.equal(stored[key], tensor), (stage, key)
+        expected = stored
+    assert {kind for kind, _ in expected} == {"param", "exp_avg", "exp_avg_sq"}
