@@ -151,3 +151,18 @@ def test_every_error_of_a_writer_reaches_the_other_ranks() -> None:
 
     with pytest.raises(ValueError, match="MemoryError: 2 GB"):
         ALONE.together(told(no_memory))
+
+
+def test_a_save_that_fails_before_its_probe_is_told_after_it(tmp_path: Path) -> None:
+    """RUN/checkpoints is gone: the writer has ended before the next forward pass, when training asks how it went."""
+    saver = Saver(tmp_path, ALONE, Kept())
+    saver.start(1, {"param|w|0": torch.ones(3)}, {"world_size": 1})
+    assert saver._thread is not None
+    saver._thread.join()
+    assert saver.finished() is None
+    saver.give_probe({"x": torch.ones(1)}, torch.tensor(1.0))
+    told_now = saver.finished()
+    assert told_now is not None
+    assert "No such file or directory" in str(told_now.problem)
+    assert saver.finished() is None, "once"
+    assert not list(tmp_path.iterdir()), "nothing is written where a file system was"

@@ -114,15 +114,3 @@ def test_a_file_system_that_goes_away_and_comes_back(rank_server: RankServer, co
         ranks.kill()
         ranks.wait()
         subprocess.run(["umount", "-l", place], check=False, capture_output=True)
-
-
-def test_hundreds_of_saves_that_fail_at_once_are_hundreds_of_alarms(
-    rank_server: RankServer, corpus: Path, tmp_path: Path
-) -> None:
-    """One process, a save every step, each over before the next forward pass: the writer's end and the probe's race."""
-    options = set_options(train__checkpoint_every_steps=1, train__steps=150, train__eval_every_steps=1000)
-    fail = Failure("all", "pipeline.checkpoint.saver:begin")
-    ranks = rank_server.run(arguments(corpus, tmp_path / "run", *options), fail=fail, skip=WITHOUT_REPORT)
-    assert ranks.codes == [2], ranks.stderr
-    assert ranks.stdout.count("ALARM: no checkpoint of step") == 149
-    assert "checkpoint at step 150" in ranks.stderr
