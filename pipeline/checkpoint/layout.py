@@ -49,11 +49,16 @@ def fragment_key(kind: str, name: str, offset: int) -> str:
     return f"{kind}|{name}|{offset}"
 
 
+def step_of(directory: Path) -> int:
+    """The step in the name of a `step_directory`."""
+    return int(directory.name.removeprefix("step-"))
+
+
 def step_directories(run_dir: Path) -> list[Path]:
     """What carries a checkpoint's name, newest step first; whether it is whole is another question."""
     parent = run_dir / CHECKPOINTS
     found = [entry for entry in parent.iterdir() if _STEP.fullmatch(entry.name)] if parent.is_dir() else []
-    return sorted(found, key=lambda directory: int(directory.name.removeprefix("step-")), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def dangling_latest(run_dir: Path) -> str | None:

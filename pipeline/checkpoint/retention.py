@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checkpoint.layout import hidden, step_directories
+from pipeline.checkpoint.layout import CHECKPOINTS, hidden, step_directories, step_of
 
 
 def surplus(steps: Sequence[int], keep_last: int, keep_every_steps: int) -> list[int]:
@@ -26,10 +26,10 @@ def delete(directory: Path) -> None:
 
 def clear_leftovers(run_dir: Path) -> None:
     """Delete what a killed save, replacement or deletion of this run left under a hidden name."""
-    for directory in (run_dir / "checkpoints").glob(".*-step-*"):
+    for directory in (run_dir / CHECKPOINTS).glob(".*-step-*"):
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def steps_on_disk(run_dir: Path) -> dict[int, Path]:
     """Step -> directory of everything that carries a checkpoint's name."""
-    return {int(directory.name.removeprefix("step-")): directory for directory in step_directories(run_dir)}
+    return {step_of(directory): directory for directory in step_directories(run_dir)}

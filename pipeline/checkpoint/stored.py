@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from pipeline.checkpoint.layout import MANIFEST, PROBE, read_manifest, shard_name, step_directory
+from pipeline.checkpoint.layout import MANIFEST, PROBE, fragment_key, read_manifest, shard_name, step_directory
 from pipeline.checkpoint.snapshot import PARAM, RNG, WINDOW, fragment_tensors
 from pipeline.optim.optimizer import PretrainingOptimizer
 from preprocessing.shards import file_sha256
@@ -94,7 +94,9 @@ class Checkpoint:
         for start, elements, file in self._pieces.get((kind, name), []):
             low, high = max(offset, start), min(offset + numel, start + elements)
             if low < high:
-                out[low - offset : high - offset] = self._slice(file, f"{kind}|{name}|{start}", low - start, high - start)
+                out[low - offset : high - offset] = self._slice(
+                    file, fragment_key(kind, name, start), low - start, high - start
+                )
                 found += high - low
         if found != numel:
             raise ValueError(f"{self.directory}: {kind} of {name} has {found} of elements {offset}..{offset + numel}")
