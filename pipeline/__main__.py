@@ -4,12 +4,14 @@ import argparse
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import checkpoint_verbs
+from pipeline.stopping import outcome_in
 from preprocessing import cli
 
 # Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
@@ -109,6 +111,9 @@ def _add_pretrain_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
     verb.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
     verb.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
+    verb.add_argument(
+        "--outcome", type=Path, metavar="FILE", help="write there how it ended (finished, stopped, refused), for a batch system"
+    )
 
 
 def _add_evaluate_arguments(verb: argparse.ArgumentParser) -> None:
@@ -167,7 +172,9 @@ def _pretrain(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout = sys.stderr  # progress there; standard output is for the figures alone
     fresh = args.fresh and not is_restart(os.environ)
-    finished = pretrain(Job(config, args.recipe, args.data, args.run_dir, fresh), world)
+    with outcome_in(args.outcome if world.is_main else None) as outcome:
+        finished = pretrain(Job(config, args.recipe, args.data, args.run_dir, fresh), world)
+        outcome["outcome"] = "finished" if finished else "stopped"
     sys.stdout = figures_stream
     if not finished:
         return EXIT_CODE
@@ -188,7 +195,7 @@ def _say_what_next(run_dir: Path, report: Path) -> None:
         f"\nreport       {report}\n"
         f"tensorboard  {run_dir / 'tensorboard'}   (tensorboard --logdir {run_dir / 'tensorboard'})\n"
         f"checkpoint   {newest}\n"
-        f"\nnext         python -m pipeline evaluate --run {run_dir}\n"
+        f"\nnext         python -m pipeline evaluate --run {shlex.quote(str(run_dir))}\n"
         "             python -m preprocessing build --help     your own text into shards\n"
         "             python -m pipeline pretrain --help       other recipes, --set, --dry-run"
     )

@@ -1,8 +1,9 @@
 """`pretrain --dry-run`: every check that can be made without training, and the arithmetic of the run."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from pipeline.checkpoint.retention import surplus
@@ -13,23 +14,30 @@ from pipeline.evaluate import heldout_data
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import parameter_groups
 from pipeline.run_directory import check_run, run_file
-from preprocessing.shards import Corpus, open_corpus
+from preprocessing.shards import open_corpus
 
 FP32_BYTES, BF16_BYTES = 4, 2
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
 
 
-def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path | None, world_size: int) -> dict[str, Any]:
+def dry_run(
+    config: RunConfig,
+    recipe: str,
+    data_dir: Path,
+    run_dir: Path | None,
+    world_size: int,
+    verify: Literal["sizes", "hashes"] = "hashes",
+) -> dict[str, Any]:
     """The figures of the run on `world_size` ranks, in a run directory that it fits to (None: in a new one); ValueError for
-    anything that would stop it. Allocates no weights."""
+    anything that would stop it. Allocates no weights. `verify`: how well the corpus' files are looked at."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
-    corpus = open_corpus(data_dir)
+    corpus = open_corpus(data_dir, verify)
     if run_dir is not None:
         check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
-    of_rule = _parameters_of_rule(config, corpus)
+    of_rule = _parameters_of_rule(config, corpus.vocab_size, corpus.unigram_counts("train"))
     memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {
         "recipe": recipe,
@@ -55,6 +63,19 @@ def dry_run(config: RunConfig, recipe: str, data_dir: Path, run_dir: Path | None
     }
 
 
+def sizes(config: RunConfig, vocab_size: int, world_size: int) -> dict[str, Any]:
+    """Those figures of `dry_run` that a run on a corpus which is yet to be built has, too: parameters, tokens, bytes."""
+    batch = batch_arithmetic(config.batch, world_size)
+    mechanics = load_ds_config(config.train.ds_config)
+    of_rule = _parameters_of_rule(config, vocab_size, np.ones(vocab_size))
+    return {
+        "parameters": sum(of_rule.values()),
+        "steps": config.train.steps,
+        "tokens": config.train.steps * batch.global_sequences * config.data.seq_len,
+        **_checkpoint_figures(of_rule, config.train, world_size if mechanics["zero_optimization"]["stage"] else 1),
+    }
+
+
 def _checkpoint_figures(of_rule: dict[str, int], train: TrainConfig, shards: int) -> dict[str, int]:
     """Bytes of a checkpoint, of the copy in host memory that a rank makes of its part, and how many are kept at the end."""
     steps = {*range(train.checkpoint_every_steps, train.steps, train.checkpoint_every_steps), train.steps}
@@ -68,11 +89,10 @@ def _checkpoint_figures(of_rule: dict[str, int], train: TrainConfig, shards: int
     }
 
 
-def _parameters_of_rule(config: RunConfig, corpus: Corpus) -> dict[str, int]:
+def _parameters_of_rule(config: RunConfig, vocab_size: int, counts: np.ndarray) -> dict[str, int]:
     """How many scalars SGD, LAMB and AdamW train; the model is built without storage."""
     with torch.device("meta"):
-        counts = corpus.unigram_counts("train")
-        model = build_model(config.model, corpus.vocab_size, config.data.objective == "mlm+nsp", counts)
+        model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", counts)
     groups = parameter_groups(model, config)
     return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.deepspeed_internals import after_step, before_norms, loss_scale_of, missing_name, read_partitions, was_skipped
-from pipeline.launch import World, export
+from pipeline.launch import World, device_index, export
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.ranks import Ranks
 from preprocessing.cli import RankError
@@ -44,17 +44,26 @@ def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
     if not hasattr(_torch_backend, "build_shm_op"):
         raise missing_name("communication backend", "build_shm_op")
     vars(_torch_backend)["build_shm_op"] = lambda: None
-    cuda = torch.cuda.is_available()
-    if cuda and world.local_rank >= torch.cuda.device_count():
+    device = _device(world)
+    with _quiet():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        deepspeed.init_distributed(backend, timeout=timedelta(seconds=collective_s), verbose=False)
+    return device
+
+
+def _device(world: World) -> torch.device:
+    """This process's GPU, which it then uses, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    index = device_index(world.local_rank, torch.cuda.device_count(), os.environ)
+    if index is None:
         raise RankError(
             f"rank {world.rank} wants GPU {world.local_rank} of its node, which has {torch.cuda.device_count()}: "
             "start one process a GPU"
         )
-    if cuda:
-        torch.cuda.set_device(world.local_rank)
-    with _quiet():
-        deepspeed.init_distributed("nccl" if cuda else "gloo", timeout=timedelta(seconds=collective_s), verbose=False)
-    return torch.device("cuda", world.local_rank) if cuda else torch.device("cpu")
+    torch.cuda.set_device(index)
+    os.environ["LOCAL_RANK"] = str(index)  # DeepSpeed takes it for the device
+    return torch.device("cuda", index)
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:

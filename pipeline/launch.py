@@ -1,13 +1,18 @@
 """Which of how many processes this is: one answer under torchrun, `deepspeed`, srun, or plain python."""
 
+import contextlib
+import fcntl
 import os
 import re
 import socket
+import struct
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+HOSTS_VARIABLE = "PIPELINE_HOSTS"  # a SLURM job's nodes, expanded: slurm/job.sh sets it, for a container has no scontrol
+INTERFACE_VARIABLE = "GLOO_SOCKET_IFNAME"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def world_from(environment: Mapping[str, str]) -> World:
     """The world that the launcher describes in `environment`.
 
     torchrun and `deepspeed` set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; srun sets SLURM_PROCID and the
-    like, the master being the job's first node and the port a function of the job id. With neither it is one process.
+    like, the master being the step's first node and the port a function of the job id. With neither it is one process.
     Raises ValueError if a launcher has set some of the variables but not all, or to something that is no number.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:
@@ -58,25 +63,69 @@ def world_from(environment: Mapping[str, str]) -> World:
 
 def _world_from_srun(environment: Mapping[str, str]) -> World:
     rank, size, local_rank = (_number(environment, n) for n in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
-    port = 15000 + _number(environment, "SLURM_JOB_ID") % 15000  # below Linux's ephemeral ports
-    return World(rank, size, local_rank, _first_host(environment.get("SLURM_STEP_NODELIST", "localhost")), port)
+    return World(rank, size, local_rank, hosts(environment)[0], port_of_job(_number(environment, "SLURM_JOB_ID")))
 
 
-def _first_host(nodelist: str) -> str:
-    """The first host of a SLURM node list; only `scontrol` knows every form of it."""
+def port_of_job(job_id: int) -> int:
+    """Where the ranks of a SLURM job meet: below Linux's ephemeral ports, and seldom another job's on the same node."""
+    return 15000 + job_id % 15000
+
+
+def hosts(environment: Mapping[str, str]) -> list[str]:
+    """The nodes of a SLURM job step, rank 0's first; only `scontrol` knows every form of a node list."""
+    nodelist = environment.get("SLURM_STEP_NODELIST", "localhost")
     if not re.search(r"[\[,]", nodelist):
-        return nodelist
+        return [nodelist]
+    of_job = environment.get(HOSTS_VARIABLE, "").split()
+    if str(len(of_job)) == environment.get("SLURM_STEP_NUM_NODES"):
+        return of_job
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodelist], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ValueError(f"`scontrol show hostnames {nodelist}` failed: {error}; is this a SLURM job step?") from error
-    return shown.stdout.split()[0]
+        raise ValueError(
+            f"`scontrol show hostnames {nodelist}` failed: {error}; in a container, set {HOSTS_VARIABLE} to what it says outside"
+        ) from error
+    return shown.stdout.split()
 
 
 def export(world: World) -> None:
-    """Put the world into os.environ, where torch.distributed and DeepSpeed look for it."""
+    """Put the world into os.environ, where torch.distributed and DeepSpeed look for it; for several nodes of srun also the
+    network interface that gloo is to use (unless it is set): by itself it takes the one of this host's own name, which on
+    Debian is the loopback."""
     values = (world.rank, world.size, world.local_rank, world.master_address, world.master_port)
     os.environ.update({name: str(value) for name, value in zip(LAUNCHER_VARIABLES, values, strict=True)})
+    if _is_srun(os.environ) and INTERFACE_VARIABLE not in os.environ:
+        for peer in hosts(os.environ):
+            interface = interface_towards(peer)
+            if interface not in (None, "lo"):
+                os.environ[INTERFACE_VARIABLE] = str(interface)
+                break
+
+
+def interface_towards(host: str) -> str | None:
+    """The name of the network interface by which this machine reaches `host`; None if it cannot be told."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing: it only chooses a route
+        address = probe.getsockname()[0]
+        if address.startswith("127."):
+            return "lo"
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # without an IPv4 address
+                request = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(request[20:24]) == address:
+                    return name
+    return None
+
+
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
+
+
+def device_index(local_rank: int, visible: int, environment: Mapping[str, str]) -> int | None:
+    """Which of the `visible` GPUs is this rank's; None if there is none for it. srun can bind one GPU to each task
+    (--gpus-per-task, --gpu-bind), which then is the only one that the task sees."""
+    if local_rank < visible:
+        return local_rank
+    return 0 if visible == 1 and _is_srun(environment) else None
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:

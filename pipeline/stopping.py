@@ -1,8 +1,13 @@
-"""Signals that ask a run to save and end: of SLURM before the time limit, of a launcher, of a keyboard."""
+"""Signals that ask a run to save and end (of SLURM before the time limit, of a launcher, of a keyboard), and how it ended."""
 
+import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FrameType
+
+from pipeline.json_file import write_object
+from preprocessing.cli import RankError, one_line
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)  # NCCL may take USR1 for itself: USR2 does as well
 EXIT_CODE = 75  # "temporary failure, try again" (sysexits.h): the run is saved, not finished
@@ -33,3 +38,22 @@ class StopRequest:
 def is_restart(environment: Mapping[str, str]) -> bool:
     """Has SLURM requeued this job, or torchrun restarted its processes?"""
     return any(environment.get(name, "0") not in ("", "0") for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+
+
+@contextlib.contextmanager
+def outcome_in(file: Path | None) -> Iterator[dict[str, str]]:
+    """Write the dictionary that is given, which the caller fills, to `file` at the end (None: nowhere). A ValueError or OSError
+    that concerns all ranks is the outcome "refused", with its reason: the same command would end so again. Any other end, a
+    kill among them, leaves no file: a batch system may try again."""
+    outcome: dict[str, str] = {}
+    try:
+        yield outcome
+    except RankError:
+        raise
+    except (ValueError, OSError) as error:
+        outcome.update(outcome="refused", reason=one_line(error))
+        raise
+    finally:
+        if file is not None and outcome:
+            with contextlib.suppress(OSError):  # a full disk must not hide how it ended; without the file it is tried again
+                write_object(file, outcome)

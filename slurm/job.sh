@@ -1,0 +1,104 @@
+# shellcheck shell=bash disable=SC2154  # what is not assigned here is in the settings of the file that sources this one
+# What the sbatch files share, sourced after their settings: docs/slurm.md draws the life of a job.
+set -u
+export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
+export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
+PIPELINE_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' ')
+export PIPELINE_HOSTS
+unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT # of the shell that submitted
+
+say() { printf '[%s job %s start %s] %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$((${SLURM_RESTART_COUNT:-0} + 1))" "$*"; }
+program() { "${container[@]}" "$python" -m "$@"; }
+life() { program slurm.life "$1" --run "$run" --job "$SLURM_JOB_ID" "${@:2}"; }
+of_job() { squeue --noheader --jobs "$SLURM_JOB_ID" --Format "$1"; }
+time_left() { of_job TimeLeft:. | tr -d ' .'; }
+
+# pretrain ARGUMENTS…: one start of the training of $run, from its checks to the decision what follows.
+pretrain() {
+    local beat ranks code=1
+    trap : TERM # of scancel, of the time limit, of the end of a preemption's grace: outlive the ranks, then decide
+    record_start
+    if check_nodes; then
+        say "training on $SLURM_JOB_NODELIST, $(time_left) left"
+        heartbeat &
+        beat=$!
+        # shellcheck disable=SC2016  # each rank expands it
+        srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+            bash -c '[ -z "$1" ] || [ "$SLURM_PROCID" = 0 ] || exec >>"$1-$SLURM_PROCID.log" 2>&1; exec "${@:2}"' \
+            rank "$rank_logs" "${container[@]}" "$python" -m pipeline pretrain "$@" --outcome "$folder/outcome.json" &
+        ranks=$!
+        while wait "$ranks" && code=0 || code=$?; kill -0 "$ranks" 2>/dev/null; do :; done # a signal ends a wait, not the ranks
+        kill "$beat"
+    fi
+    decide "$code"
+}
+
+record_start() { # or give up
+    life start --nodes "$SLURM_JOB_NODELIST" --most "$most_fruitless_starts"
+    case $? in
+    0) ;;
+    126 | 127)
+        say "node $SLURMD_NODENAME: UNFIT: $python cannot be started"
+        [ "${SLURM_RESTART_COUNT:-0}" -lt "$most_fruitless_starts" ] && requeue "$SLURMD_NODENAME"
+        exit 1
+        ;;
+    *) exit 1 ;;
+    esac
+}
+
+check_nodes() { # fails if no node is fit; goes back into the queue without those that are not, if some are
+    local said unfit
+    said=$(timeout -k 5 120 srun --nodes "$SLURM_NNODES" --ntasks "$SLURM_NNODES" --ntasks-per-node 1 \
+        "${container[@]}" "$python" -m slurm.node_check --folder "$folder" --disk-bytes "$disk_bytes" \
+        --memory-bytes "$memory_bytes" --gpus "$gpus" 2>&1)
+    printf '%s\n' "$said"
+    unfit=$(printf '%s\n' "$said" | program slurm.node_check --verdict "$PIPELINE_HOSTS") || return 1
+    [ -n "$unfit" ] || return 0
+    [ "$(of_job 'State:|,PreemptTime:|')" = 'RUNNING|N/A|' ] || return 1 # it was not given the time to answer
+    if [ "${unfit//,/ }" = "$PIPELINE_HOSTS" ] && [ "$SLURM_NNODES" -gt 1 ]; then
+        say "none of the nodes is fit: it is not they"
+        return 1
+    fi
+    life bad-nodes --nodes "$unfit"
+    say "back into the queue without $unfit"
+    requeue "$unfit"
+}
+
+heartbeat() { # every so often, how much time is left, and for how long the run has said nothing
+    local never last
+    exec {never}<> <(:) # nothing comes from there: a sleep without a process of its own
+    while :; do
+        read -rt "$heartbeat_s" -u "$never"
+        last=$(stat -c %Y "$run/metrics.jsonl" 2>/dev/null) && last=", last metrics $(($(date +%s) - last)) s ago"
+        say "alive, $(time_left) left$last"
+    done
+}
+
+decide() { # EXIT-CODE of srun
+    local next
+    next=$(of_job 'State:|,Reason:|,PreemptTime:|' | life end --exit-code "$1" --most "$most_fruitless_starts")
+    say "${next:-no decision}"
+    case $next in
+    done) exit 0 ;;
+    requeue) requeue ;;
+    *) exit 1 ;;
+    esac
+}
+
+# requeue [NODES]: go back into the queue, without these nodes. SLURM then ends this shell and all that it has started with
+# TERM, which must not hit scontrol in the middle.
+requeue() {
+    local excluded
+    trap '' TERM
+    if [ $# = 0 ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        excluded=$(scontrol -o show job "$SLURM_JOB_ID" | sed -n 's/.* ExcNodeList=\([^ ]*\) NodeList=.*/\1/p')
+        excluded=${excluded/(null)/}
+        scontrol requeuehold "$SLURM_JOB_ID" &&
+            scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList=$1${excluded:+,$excluded}" &&
+            scontrol release "$SLURM_JOB_ID"
+    fi && exit 0
+    say "SLURM refuses to requeue: say the same submit again, the run goes on from its last checkpoint"
+    exit 1
+}

@@ -1,0 +1,164 @@
+"""The life of a training job: what follows on each end of a start. docs/slurm.md has the picture.
+
+`python -m slurm.life start|end` is called by job.sh on the job's first node: `start` records the start (exit code 1: no
+more starts), `end` prints what to do, `done`, `requeue`, `leave` or `fail`, and says why on standard error.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.checkpoint.layout import step_directories, step_of
+from pipeline.json_file import read_object
+from preprocessing import cli
+from slurm.records import OUTCOME, append_line, folder_of, now, read_lines
+
+Do = Literal["done", "requeue", "leave", "fail"]
+BLAMELESS = ("stopped", "preempted", "bad node")  # ends that say nothing about whether the run can get on
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known when the ranks of a start have ended.
+
+    outcome: what the program left: "finished", "stopped" (asked to stop, and saved), "refused" (the same command would end
+    so again), or "" (nothing: it crashed, or was killed). reason: of it. exit_code: srun's. job_state, job_reason,
+    preempted: what SLURM says of the job at this moment. fruitless: starts in a row, this one included, that ended by
+    themselves without a newer checkpoint.
+    """
+
+    outcome: str
+    reason: str
+    exit_code: int
+    job_state: str
+    job_reason: str
+    preempted: bool
+    fruitless: int
+
+
+@dataclass(frozen=True)
+class Next:
+    """What to do; how this end is called in starts.jsonl; and a line for the log."""
+
+    do: Do
+    end: str
+    why: str
+
+
+def what_next(ending: Ending, most: int) -> Next:
+    """The state machine, as docs/slurm.md draws it. `most`: MOST_FRUITLESS_STARTS."""
+    timed_out = ending.job_reason == "TimeLimit"
+    if ending.outcome == "finished":
+        return Next("done", "finished", "all steps are done")
+    if ending.outcome == "refused":
+        return Next("fail", "refused", f"not requeued, for it would end the same way: {ending.reason}")
+    if ending.job_state not in ("RUNNING", "") and not timed_out:
+        return Next("leave", "cancelled", "cancelled, or requeued by SLURM itself: nothing to do here")
+    if ending.outcome == "stopped":
+        return Next("requeue", "stopped", "saved before the end of its time")
+    if ending.preempted:
+        return Next("requeue", "preempted", "preempted before it could save; it goes on from the last checkpoint")
+    how = "ran into its time limit" if timed_out else f"ended by itself with exit code {ending.exit_code}"
+    if ending.fruitless >= most:
+        starts = "1 start" if most == 1 else f"{ending.fruitless} starts in a row"
+        return Next("fail", "gave up", f"{how}; gave up after {starts} without a new checkpoint: see above what ended them")
+    return Next("requeue", "timeout" if timed_out else "crashed", f"{how}; fruitless starts: {ending.fruitless} of {most}")
+
+
+def newest_step(run_dir: Path) -> int:
+    """Of the newest checkpoint, by name alone; 0 without one."""
+    found = step_directories(run_dir)
+    return step_of(found[0]) if found else 0
+
+
+def fruitless_starts(lines: Sequence[Mapping[str, Any]], step: int) -> int:
+    """How many starts of a job, the newest first, brought no checkpoint beyond what they began with, until one that did.
+    Those with a BLAMELESS end do not count. `lines`: of starts.jsonl; `step`: the newest checkpoint's, now."""
+    count, blameless = 0, False
+    for line in reversed(lines):
+        if "end" in line:
+            blameless = line["end"] in BLAMELESS
+            continue
+        if line["step"] < step:
+            break
+        count += not blameless
+        blameless = False
+    return count
+
+
+def start(run_dir: Path, job: str, nodes: str, most: int) -> str | None:
+    """Record a start; None, or why there shall be none: power losses leave no time for an end to say so."""
+    folder, step = folder_of(run_dir), newest_step(run_dir)
+    (folder / OUTCOME).unlink(missing_ok=True)
+    fruitless = fruitless_starts(read_lines(folder, job), step)
+    if fruitless >= most:
+        return f"gave up: {fruitless} starts in a row ended without a checkpoint after step {step}; see above what ended them"
+    append_line(folder, {"at": now(), "job": job, "nodes": nodes, "step": step})
+    return None
+
+
+def end(run_dir: Path, job: str, exit_code: int, shown: str, most: int) -> Next:
+    """Decide and record the end of a start. `shown`: the job's state, reason and time of preemption as `squeue` says them
+    now, with | between; "" if it does not answer, which counts as running: a requeue is then SLURM's to refuse."""
+    folder, step = folder_of(run_dir), newest_step(run_dir)
+    left = read_object(folder / OUTCOME) if (folder / OUTCOME).exists() else {}
+    job_state, job_reason, preempted_at, *_ = [*shown.strip().split("|"), "", "", ""]
+    ending = Ending(
+        outcome=left.get("outcome", ""),
+        reason=left.get("reason", ""),
+        exit_code=exit_code,
+        job_state=job_state,
+        job_reason=job_reason,
+        preempted=preempted_at not in ("", "N/A"),
+        fruitless=fruitless_starts(read_lines(folder, job), step),
+    )
+    decided = what_next(ending, most)
+    _record_end(run_dir, job, decided.end, decided.why)
+    return decided
+
+
+def _record_end(run_dir: Path, job: str, name: str, why: str) -> None:
+    append_line(folder_of(run_dir), {"at": now(), "job": job, "end": name, "why": why, "step": newest_step(run_dir)})
+
+
+def _run_start(args: argparse.Namespace) -> int:
+    why_not = start(args.run_dir, args.job, args.nodes, args.most)
+    if why_not is not None:
+        _record_end(args.run_dir, args.job, "gave up", why_not)
+        print(why_not)
+    return int(why_not is not None)
+
+
+def _run_end(args: argparse.Namespace) -> None:
+    decided = end(args.run_dir, args.job, args.exit_code, sys.stdin.read(), args.most)
+    print(decided.why, file=sys.stderr)
+    print(decided.do)
+
+
+def _run_bad_nodes(args: argparse.Namespace) -> None:
+    _record_end(args.run_dir, args.job, "bad node", f"{args.nodes}: unfit, excluded")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of job.sh's calls; returns the exit code."""
+    parser = cli.Parser(prog="python -m slurm.life", description="Called by slurm/job.sh.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=cli.Parser)
+    for name, function, options in (
+        ("start", _run_start, ("--nodes", "--most")),
+        ("end", _run_end, ("--exit-code", "--most")),
+        ("bad-nodes", _run_bad_nodes, ("--nodes",)),
+    ):
+        verb = verbs.add_parser(name)
+        verb.set_defaults(run=function)
+        verb.add_argument("--run", dest="run_dir", type=Path, required=True)
+        verb.add_argument("--job", required=True)
+        for option in options:
+            verb.add_argument(option, required=True, type=str if option == "--nodes" else int)
+    return cli.run(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""What a user asks `submit` for, and everything that is checked before a job is queued."""
+
+import argparse
+import itertools
+import math
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RunConfig, batch_arithmetic, load_recipe
+from pipeline.run_directory import check_run, run_file
+from preprocessing.__main__ import make_parser
+from preprocessing.options import settings_of
+from preprocessing.shards import Corpus, open_corpus
+from slurm.records import folder_of
+from slurm.site import Site, limit_s
+
+THEN = ("evaluate", "export")
+HOST_BYTES = 1_000_000_000  # of each rank beside what the dry run counts: interpreter, libraries, batches
+CHECKPOINTS_FREE = 2  # the disk must hold so many more
+_PATH = re.compile(r'[^\x00-\x1f\x7f"\\%]+')
+_SWEEP_VALUE = re.compile(r"[\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chain of jobs: [preprocess ->] pretrain or a sweep of it [-> evaluate, export]. Paths are absolute.
+
+    sources, build: as `preprocessing tokenizer` takes them (none: the corpus is there). sweep: KEY=V1,V2,… each.
+    """
+
+    recipe: str
+    data: Path
+    run: Path
+    site: Site
+    overrides: tuple[str, ...] = ()
+    fresh: bool = False
+    sources: tuple[str, ...] = ()
+    build: tuple[str, ...] = ()
+    tasks: int = 16
+    at_most: int = 0
+    then: tuple[str, ...] = ()
+    sweep: tuple[str, ...] = ()
+    rank_logs: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """RUN.slurm."""
+        return folder_of(self.run)
+
+    def build_options(self) -> argparse.Namespace:
+        """The sources and build options as `python -m preprocessing tokenizer` understands them, or refuses them."""
+        words = ["tokenizer", "--out", str(self.data), *(f"--source={source}" for source in self.sources), *self.build]
+        return make_parser().parse_args(words)
+
+    def elements(self) -> dict[str, tuple[str, ...]]:
+        """Of a sweep: the name of each run, below `run`, and its settings."""
+        axes = [_axis(axis) for axis in self.sweep]
+        return {",".join(settings): settings for settings in itertools.product(*axes)}
+
+
+def _axis(text: str) -> tuple[str, ...]:
+    key, equals, values = text.partition("=")
+    if not equals or not re.fullmatch(r"\w+\.[\w.]+", key):
+        raise ValueError(f"--sweep {text}: expected section.key=VALUE,VALUE,…, for example --sweep optim.lr=0.1,0.2")
+    for value in values.split(","):
+        if not _SWEEP_VALUE.fullmatch(value):
+            raise ValueError(f"--sweep {text}: {value!r} is to be a part of a directory's name: letters, digits and . + - _")
+    return tuple(f"{key}={value}" for value in values.split(","))
+
+
+def check(request: Request) -> dict[str, Any]:
+    """The figures of the run; ValueError or OSError, in one line, for whatever would make one of the jobs fail."""
+    _check_paths(request)
+    if request.sweep and request.then:
+        raise ValueError(f"--then {request.then[0]} goes with one run, not with --sweep")
+    if request.tasks < 1 or request.at_most < 0:
+        raise ValueError(f"--tasks {request.tasks} --at-most {request.at_most}: expected at least 1 and 0 (no limit)")
+    if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():
+        raise ValueError(f"{export}: exists already, where --then export would write; move it away")
+    elements = request.elements() if request.sweep else {"": ()}
+    figures = [_figures(request, name, settings) for name, settings in elements.items()]
+    return figures[0]
+
+
+def _check_paths(request: Request) -> None:
+    for option, path in (("--data", request.data), ("--run", request.run)):
+        if not _PATH.fullmatch(str(path)):
+            raise ValueError(f'{option} {str(path)!r}: sbatch cannot take a path with a control character, ", % or \\')
+    folder = request.folder
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if (folder.exists() and not folder.is_dir()) or not parent.is_dir():
+        raise ValueError(f"{folder}: not a directory that could be made")
+
+
+def _figures(request: Request, name: str, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Of one run."""
+    config = load_recipe(request.recipe, [*request.overrides, *settings])
+    run_dir = request.run / name if name else request.run
+    batch_arithmetic(config.batch, request.site.world_size)
+    if request.data.exists():
+        return _figures_of_corpus(request, config, run_dir)
+    if not request.sources:
+        raise ValueError(f"--data {request.data}: not there; give --source, from which it is to be built, or the right --data")
+    options = request.build_options()
+    _check_sources(request.sources)
+    from pipeline.dry_run import sizes
+
+    if (run_dir / "config.json").exists() and not request.fresh:
+        raise ValueError(f"{run_dir} is a run of another corpus than {request.data}, which is yet to be built; another --run")
+    return {**sizes(config, options.vocab_size, request.site.world_size), "recipe": request.recipe}
+
+
+def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> dict[str, Any]:
+    from pipeline.dry_run import dry_run
+
+    corpus = open_corpus(request.data, verify="sizes")
+    if request.sources:
+        _check_built(request, corpus)
+    if not request.fresh:
+        check_run(run_dir, run_file(config, request.recipe, corpus))
+    return dry_run(config, request.recipe, request.data, None, request.site.world_size, verify="sizes")
+
+
+def _check_built(request: Request, corpus: Corpus) -> None:
+    """ValueError if the corpus that is there was built with other settings than are asked for now."""
+    wanted = {key: value for key, value in vars(settings_of(request.build_options())).items() if value not in (None, {})}
+    for key, value in wanted.items():
+        found = corpus.manifest.settings.get(key)
+        if key in corpus.manifest.settings and found != value:
+            raise ValueError(f"--data {request.data}: built with {key} = {found!r}, asked for now: {value!r}; another --data")
+
+
+def _check_sources(sources: Sequence[str]) -> None:
+    """That local files are there; the job that plans the corpus looks into them."""
+    for source in sources:
+        path = source.partition("=")[2] if "=" in source and not Path(source).exists() else source
+        local = re.match(r"(builtin|wikipedia(:.*)?|books(:.*)?|hf:.*)$", path) is None
+        if local and not any(Path().glob(path) if not Path(path).is_absolute() else Path("/").glob(path.lstrip("/"))):
+            raise ValueError(f"--source {source}: no such file")
+
+
+def needs(request: Request, figures: dict[str, Any]) -> dict[str, int]:
+    """What each node must have free: bytes on the disk of the run, bytes of host memory."""
+    ranks = request.site.ranks
+    return {
+        "disk_bytes": CHECKPOINTS_FREE * figures["checkpoint_bytes"],
+        "memory_bytes": ranks * (HOST_BYTES + figures["checkpoint_copy_bytes_per_rank"]),
+    }
+
+
+def estimate_s(request: Request, figures: dict[str, Any]) -> tuple[float | None, str]:
+    """Seconds of training that are left, and how that is known. From the run's own speed, if it has begun; else from
+    TFLOPS_PER_GPU and 6 floating point operations a parameter and token; else unknown."""
+    world, tokens = request.site.world_size, figures["tokens"]
+    rows = _measured(request.run)
+    if rows:
+        rates = sorted(row["tokens_per_s"] / row["world_size"] for row in rows)
+        rate = rates[len(rates) // 2]
+        return (tokens - rows[-1]["tokens"]) / (rate * world), f"from this run's {rate:,.0f} tokens/s a rank"
+    if request.site.tflops_per_gpu:
+        seconds = 6 * figures["parameters"] * tokens / (request.site.tflops_per_gpu * 1e12 * world)
+        return seconds, f"from 6 x parameters x tokens at TFLOPS_PER_GPU={request.site.tflops_per_gpu:g}"
+    return None, "unknown: the run has not been measured, and slurm/site.env gives no TFLOPS_PER_GPU"
+
+
+def _measured(run: Path) -> list[dict[str, Any]]:
+    from pipeline.metrics_file import METRICS, read_metrics
+
+    return read_metrics(run / METRICS)[0] if (run / METRICS).exists() else []
+
+
+def time_lines(request: Request, figures: dict[str, Any]) -> list[str]:
+    """Estimated time and node hours, for people."""
+    site, runs = request.site, len(request.elements()) if request.sweep else 1
+    seconds, how = estimate_s(request, figures)
+    each = f"{site.nodes} nodes x {site.ranks} ranks" + (f", {runs} runs" if runs > 1 else "")
+    if seconds is None:
+        most = site.nodes * limit_s(site.time) / 3600 * runs
+        return [f"time         {how}", f"node hours   at most {most:,.1f} a start ({each}, TIME={site.time})"]
+    starts = math.ceil(seconds / (limit_s(site.time) - site.warning_s))
+    return [
+        f"time         {seconds / 3600:,.1f} h of training, {starts} starts of TIME={site.time} ({how})",
+        f"node hours   {site.nodes * seconds / 3600 * runs:,.1f} ({each})",
+    ]
+
+
+def with_absolute_paths(request: Request) -> Request:
+    """Paths as they are from any directory: the job's log and its folder must not depend on where it was submitted."""
+    recipe = str(Path(request.recipe).absolute()) if request.recipe.endswith(".toml") else request.recipe
+    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute())
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A string of options as a shell splits it; ValueError if a quote is open."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}; quote it as in a shell") from None
