@@ -43,7 +43,8 @@ def scripts(request: Request, needs: Mapping[str, int], python: str) -> list[Scr
     options = [*_common(request, train, request.site.time), *_training_options(request)]
     found.append(_script(request, train, before, options, python, {**_training_values(request), **needs}))
     for stage in request.then:
-        found.append(_script(request, stage, train, _single_options(request, stage), python, {"run": str(request.run)}))
+        after: Values = {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
+        found.append(_script(request, stage, train, _single_options(request, stage), python, after))
     return found
 
 
@@ -54,7 +55,6 @@ def _script(
     common: Values = {
         "repo": str(REPOSITORY),
         "folder": str(request.folder),
-        "data": str(request.data),
         "python": site.python or python,
         "container": tuple(shlex.split(site.container)),
     }
@@ -67,7 +67,8 @@ def _script(
 
 def _assignment(name: str, value: str | int | tuple[str, ...]) -> str:
     if isinstance(value, tuple):
-        return f"{name}=({' '.join(map(shlex.quote, value))})\n"
+        always = (f"'{word}'" if shlex.quote(word) == word else shlex.quote(word) for word in value)  # a bare comma looks wrong
+        return f"{name}=({' '.join(always)})\n"
     return f"{name}={shlex.quote(str(value))}\n"
 
 
@@ -123,6 +124,7 @@ def _training_values(request: Request) -> Values:
     more = [word for override in request.overrides for word in ("--set", override)]
     values: dict[str, str | int | tuple[str, ...]] = {
         "recipe": request.recipe,
+        "data": str(request.data),
         "more": (*more, *(["--fresh"] if request.fresh else [])),
         "gpus": site.gpus_per_node,
         "most_fruitless_starts": site.most_fruitless_starts,
@@ -163,6 +165,6 @@ def _preprocessing(request: Request, python: str) -> list[Script]:
             *_cpu_options(request.site),
             *([f"--array=0-{request.tasks - 1}{_at_most(request)}"] if array else []),
         ]
-        values: Values = {"step": step, "tasks": request.tasks, "build": build}
+        values: Values = {"data": str(request.data), "step": step, "tasks": request.tasks, "build": build}
         found.append(_script(request, name, found[-1].name if found else None, options, python, values, "preprocess"))
     return found

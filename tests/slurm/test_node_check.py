@@ -1,0 +1,105 @@
+"""Is a node fit: each check finds what is broken, and the verdict blames the right node."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.launch import port_of_job
+from slurm import node_check
+from slurm.node_check import answer_others, call_first, disk, gpus, main, memory, unfit_nodes
+
+FIRST = "UNFIT: network: the first node, n1:15001, could not be reached in 20 s (timed out)"
+
+
+@pytest.mark.parametrize(
+    ("said", "unfit"),
+    [
+        ({"n1": "fit", "n2": "fit", "n3": "fit"}, []),
+        ({"n1": "fit", "n2": "UNFIT: disk: full", "n3": "fit"}, ["n2"]),
+        ({"n1": "fit", "n3": "fit"}, ["n2"]),  # it said nothing
+        ({"n1": "fit", "n2": FIRST, "n3": "fit"}, ["n2"]),
+        ({"n1": "fit", "n2": FIRST, "n3": FIRST}, ["n1"]),  # all others complain of the first
+        ({}, ["n1", "n2", "n3"]),
+    ],
+)
+def test_the_verdict(said: dict[str, str], unfit: list[str]) -> None:
+    lines = [f"node {name}: {text}" for name, text in said.items()]
+    assert unfit_nodes(["srun: error: noise", *lines], ["n1", "n2", "n3"]) == unfit
+
+
+def test_of_two_nodes_the_one_that_calls_is_to_blame() -> None:
+    assert unfit_nodes([f"node n2: {FIRST}", "node n1: fit"], ["n1", "n2"]) == ["n2"]
+
+
+def test_disk(tmp_path: Path) -> None:
+    assert disk(tmp_path, 1000) is None
+    assert list(tmp_path.iterdir()) == []
+    assert "are needed" in str(disk(tmp_path, 10**18))
+    assert "No such file" in str(disk(tmp_path / "gone", 0))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "full"
+    place.mkdir()
+    if os.getuid() != 0 or os.system(f"mount -t tmpfs -o size=512k tmpfs {place}"):
+        pytest.skip("a full disk needs a mount: not root, or not allowed")
+    yield place
+    os.system(f"umount {place}")
+
+
+def test_a_full_disk(full_disk: Path) -> None:
+    assert "No space left" in str(disk(full_disk, 0))
+    assert list(full_disk.iterdir()) == []
+
+
+def test_memory_and_gpus() -> None:
+    assert memory(1000) is None
+    assert "are needed" in str(memory(10**18))
+    assert gpus(0) is None
+    assert "1000 are needed" in str(gpus(1000))
+
+
+PORT = port_of_job(os.getpid())
+
+
+def test_the_others_reach_the_first_node() -> None:
+    found: list[str | None] = []
+    callers = [threading.Thread(target=lambda: found.append(call_first("127.0.0.1", PORT, 10))) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    assert answer_others(PORT, 2, 10) is None
+    for caller in callers:
+        caller.join()
+    assert found == [None, None]
+
+
+def test_a_clock_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    caller = threading.Thread(target=answer_others, args=(PORT, 1, 10))
+    monkeypatch.setattr(node_check.time, "time", lambda: real() + (60 if threading.current_thread() is caller else 0))
+    caller.start()
+    assert "is +60.0 s away" in str(call_first("127.0.0.1", PORT, 10))
+    caller.join()
+
+
+def test_nobody_answers_and_the_port_is_taken() -> None:
+    assert "could not be reached" in str(call_first("127.0.0.1", PORT, 0.3))
+    assert answer_others(PORT, 1, 0.1) is None  # the others say it
+    with node_check.socket.create_server(("", PORT)):
+        assert "in use" in str(answer_others(PORT, 1, 1))
+
+
+def test_the_line_of_a_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("PIPELINE_HOSTS", "n1"), ("SLURMD_NODENAME", "n1"), ("SLURM_JOB_ID", "3")):
+        monkeypatch.setenv(name, value)
+    assert main(["--folder", str(tmp_path)]) == 0
+    assert main(["--folder", str(tmp_path), "--disk-bytes", str(10**18), "--memory-bytes", str(10**18)]) == 0
+    fit, unfit = capsys.readouterr().out.splitlines()
+    assert fit == "node n1: fit"
+    assert unfit.startswith("node n1: UNFIT: disk: ")
+    assert "; memory: " in unfit

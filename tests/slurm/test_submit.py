@@ -1,0 +1,130 @@
+"""`python -m slurm submit`: everything that can be known beforehand is refused before anything is queued or written.
+
+Without a cluster: tests/cluster/ has a real one.
+"""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from running import ROOT, SMALL, refused, run
+
+from slurm import __main__ as program
+from slurm.request import Request, estimate_s
+from slurm.site import Site
+
+
+@pytest.fixture
+def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Call submit; (exit code, standard output, standard error)."""
+    (tmp_path / "site.env").write_text("GPUS_PER_NODE=0\nRANKS_PER_NODE=2\n")
+
+    def call(*more: str, data: Path = corpus, recipe: str = "tiny") -> tuple[int, str, str]:
+        words = ["submit", "--recipe", recipe, "--data", str(data), "--run", str(tmp_path / "run"), *SMALL, *more]
+        if "--site-file" not in more:
+            words += ["--site-file", str(tmp_path / "site.env")]
+        try:
+            code = program.main(words)
+        except SystemExit as end:
+            code = int(str(end.code))
+        out, err = capsys.readouterr()
+        assert code == 0 or (len(err.splitlines()) == 1 and code == 2), err
+        return code, out, err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--set", "optim.lrr=1"], "unknown key 'optim.lrr'"),
+        (["--nodes", "3"], "world size 6"),
+        (["--nodes", "0"], "at least one"),
+        (["--nodes", "two"], "whole number"),
+        (["--time", "never"], "time limit 'never'"),
+        (["--time", "5"], "WARNING_S"),
+        (["--site", "ACCOUNT=$(id)"], "a word"),
+        (["--site", "NODES=2", "--nodes", "4"], "twice"),
+        (["--then", "finetune"], "invalid choice"),
+        (["--sweep", "lr=1,2"], "section.key"),
+        (["--sweep", "optim.lr=0.1,$(id)"], "directory's name"),
+        (["--sweep", "optim.lr=0.1,-1"], "above zero"),
+        (["--sweep", "optim.lr=0.1", "--then", "export"], "--sweep"),
+        (["--tasks", "0"], "--tasks 0"),
+        (["--source", "builtin", "--build", "--vocab-size 2000"], "built with vocab_size = 1024"),
+        (["--build", "'open"], "quote"),
+    ],
+)
+def test_refused(say, tmp_path: Path, more: list[str], words: str) -> None:
+    _, _, err = say(*more)
+    assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["site.env"]
+
+
+def test_a_corpus_that_is_not_there(say, tmp_path: Path) -> None:
+    assert "--source" in say(data=tmp_path / "none")[2]
+    assert "no such file" in say("--source", "x=texts/*.txt", data=tmp_path / "none")[2]
+    assert "invalid" in say("--source", "builtin", "--build", "--vocab-size many", data=tmp_path / "none")[2]
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\nb", "a%jb", "a\\b", "a\x07"])
+def test_a_path_that_sbatch_cannot_take(say, tmp_path: Path, name: str) -> None:
+    assert "sbatch cannot take" in say("--run", str(tmp_path / name))[2]
+
+
+def test_another_run_is_in_the_way(say, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("x")
+    assert "not a run directory" in say()[2]
+
+
+def test_an_export_is_in_the_way(say, tmp_path: Path) -> None:
+    (tmp_path / "run.safetensors").touch()
+    assert "exists already" in say("--then", "export")[2]
+
+
+def test_without_slurm(say, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """--print works on a laptop; a real submission says what is missing."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, out, _ = say("--print", "--then", "evaluate")
+    assert code == 0
+    assert "sbatch --parsable '--dependency=afterok:<id of pretrain>' --kill-on-invalid-dep=yes" in out
+    assert "no sbatch here" in say()[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["site.env"]
+
+
+def test_print_shows_what_a_sweep_and_a_build_would_be(say, tmp_path: Path) -> None:
+    _, out, _ = say("--print", "--sweep", "optim.lr=0.1,0.2", "--sweep", "train.seed=0,1", "--at-most", "2")
+    assert "#SBATCH --array=0-3%2" in out
+    assert "names=('optim.lr=0.1,train.seed=0' 'optim.lr=0.1,train.seed=1' " in out
+    data = tmp_path / "none"
+    _, out, _ = say("--print", "--source", "builtin", "--build", "--vocab-size 1024", "--tasks", "4", data=data)
+    assert out.count("#####") == 2 * 4
+    assert "build=('--source=builtin' '--vocab-size' '1024')\n" in out
+
+
+def test_the_estimate() -> None:
+    figures = {"parameters": 10**8, "tokens": 10**9}
+    asked = Request("tiny", Path("d"), Path("/nowhere/r"), Site(nodes=2, gpus_per_node=4, tflops_per_gpu=100))
+    seconds, how = estimate_s(asked, figures)
+    assert seconds == pytest.approx(6e17 / 8e14)
+    assert "TFLOPS_PER_GPU=100" in how
+
+
+def test_the_estimate_of_a_run_that_has_begun(tmp_path: Path) -> None:
+    rows = [{"kind": "train", "step": n, "tokens": n * 1000, "tokens_per_s": 500.0, "world_size": 2} for n in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = Request("tiny", Path("d"), tmp_path, Site(nodes=2, gpus_per_node=4, tflops_per_gpu=100))
+    assert estimate_s(asked, {"parameters": 1, "tokens": 13_000})[0] == pytest.approx(10_000 / (250 * 8))
+
+
+def test_status_of_nothing(tmp_path: Path) -> None:
+    refused(run([*shlex.split("python -m slurm status --run"), tmp_path / "none"]), "no jobs were submitted")
+
+
+def test_the_help_texts() -> None:
+    for verb in ("submit", "status"):
+        done = run(["python", "-m", "slurm", verb, "--help"])
+        assert done.returncode == 0
+        assert str(ROOT) not in done.stdout
