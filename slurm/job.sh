@@ -6,6 +6,7 @@ export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 PIPELINE_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' ')
 export PIPELINE_HOSTS
 unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT # of the shell that submitted
+[ -n "$PIPELINE_HOSTS" ] || { echo "scontrol show hostnames '$SLURM_JOB_NODELIST' says nothing: not started" >&2; exit 1; }
 
 say() { printf '[%s job %s start %s] %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$((${SLURM_RESTART_COUNT:-0} + 1))" "$*"; }
 program() { "${container[@]}" "$python" -m "$@"; }

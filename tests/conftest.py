@@ -1,10 +1,17 @@
-"""Shared by all tests: a real corpus."""
+"""Shared by all tests: a real corpus, and a little one. Everything random is seeded with SEED."""
 
+import json
+import random
 from pathlib import Path
 
 import pytest
 from ranks import rank_server  # noqa: F401 (a fixture)
 from running import run_cli
+
+from pipeline.data import PretrainingData
+from preprocessing.shards import open_corpus
+
+SEED = 20261121
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +32,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert built.returncode == 0, built.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def little_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """So small that a run of 24 steps of 16 sequences reads it more than twice."""
+    folder = tmp_path_factory.mktemp("little")
+    words = random.Random(SEED)
+    vocabulary = ["".join(words.choices("abcdefghiklmnorstu", k=words.randint(2, 8))) for _ in range(300)]
+    with (folder / "text.jsonl").open("w") as file:
+        for number in range(40):
+            sentences = [" ".join(words.choices(vocabulary, k=9)).capitalize() + "." for _ in range(9)]
+            file.write(json.dumps({"id": str(number), "title": f"T{number}", "text": " ".join(sentences)}) + "\n")
+    options = ("--vocab-size", "300", "--heldout-fraction", "0.1", "--out", folder / "corpus")
+    built = run_cli("preprocessing", "build", "--source", folder / "text.jsonl", *options)
+    assert built.returncode == 0, built.stderr
+    samples = PretrainingData(open_corpus(folder / "corpus"), "train", "mlm", 32, 0.15, 0).n_samples
+    assert 100 < samples < 24 * 16 / 2, f"{samples} samples: an epoch must end within the run, and not with a step"
+    assert samples % 16
+    return folder / "corpus"

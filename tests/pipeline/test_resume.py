@@ -4,7 +4,6 @@ The ranks are real processes with gloo between them and are killed by real signa
 Everything random is seeded with SEED.
 """
 
-import json
 import random
 import signal
 from collections.abc import Sequence
@@ -14,16 +13,14 @@ from typing import Any
 import pytest
 import torch
 from ranks import WITHOUT_REPORT, Death, RankServer
-from running import SMALL, run_cli, set_options
+from running import SMALL, set_options
+from same_run import TIMES, assert_same
 
 from pipeline.checkpoint.layout import step_directories
 from pipeline.checkpoint.stored import Checkpoint
-from pipeline.data import PretrainingData
 from pipeline.monitor import read_metrics
-from preprocessing.shards import open_corpus
 
 SEED = 20261121
-TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
 STAGES = [*(f"zero{stage}{precision}" for stage in range(4) for precision in ("", "-bf16")), "zero2-offload-bf16"]
 STOPPED = 75
 KILLS = 4  # of each stage and precision
@@ -42,44 +39,8 @@ RUN = (
 )
 
 
-@pytest.fixture(scope="module")
-def little_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """So small that a run of 24 steps of 16 sequences reads it more than twice."""
-    folder = tmp_path_factory.mktemp("little")
-    words = random.Random(SEED)
-    vocabulary = ["".join(words.choices("abcdefghiklmnorstu", k=words.randint(2, 8))) for _ in range(300)]
-    with (folder / "text.jsonl").open("w") as file:
-        for number in range(40):
-            sentences = [" ".join(words.choices(vocabulary, k=9)).capitalize() + "." for _ in range(9)]
-            file.write(json.dumps({"id": str(number), "title": f"T{number}", "text": " ".join(sentences)}) + "\n")
-    options = ("--vocab-size", "300", "--heldout-fraction", "0.1", "--out", folder / "corpus")
-    built = run_cli("preprocessing", "build", "--source", folder / "text.jsonl", *options)
-    assert built.returncode == 0, built.stderr
-    samples = PretrainingData(open_corpus(folder / "corpus"), "train", "mlm", 32, 0.15, 0).n_samples
-    assert 100 < samples < 24 * 16 / 2, f"{samples} samples: an epoch must end within the run, and not with a step"
-    assert samples % 16
-    return folder / "corpus"
-
-
 def arguments(corpus: Path, run: Path, *options: str, recipe: str = "tiny") -> list[str | Path]:
     return ["pretrain", "--recipe", recipe, "--data", corpus, "--run", run, *RUN, *options]
-
-
-def metrics(run: Path) -> list[list[dict[str, Any]]]:
-    return [[{k: v for k, v in row.items() if k not in TIMES} for row in part] for part in read_metrics(run / "metrics.jsonl")]
-
-
-def shards(run: Path) -> dict[str, bytes]:
-    newest = step_directories(run)[0]
-    return {f"{newest.name}/{path.name}": path.read_bytes() for path in sorted(newest.glob("*.safetensors"))}
-
-
-def assert_same(run: Path, undisturbed: Path) -> None:
-    """Parameters, moments, generators and probe byte for byte; losses and all other metrics number for number."""
-    assert metrics(run) == metrics(undisturbed)
-    assert shards(run) == shards(undisturbed)
-    assert shards(run)
-    assert json.loads((run / "summary.json").read_text())["heldout_loss"]
 
 
 def random_death(generator: random.Random, ranks: int) -> Death:

@@ -1,0 +1,117 @@
+"""Chains of jobs from one submission, sweeps, and requests that a cluster grants or refuses."""
+
+import json
+import pydoc_data.topics
+import re
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from jobs import QUICK, SITE, Submitted, program, submission, submit
+from running import set_options
+
+from slurm.records import folder_of
+
+SHORT = set_options(train__steps=10)
+ONE_EACH = set_options(batch__micro_sequences=1)
+ONE_RANK = {**QUICK, "NODES": "1"}
+BAD_ELEMENT = "SETUP='[ \"${SLURM_ARRAY_TASK_ID:-}\" != 2 ] || { echo the disk of element 2 is gone >&2; exit 3; }'"
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some documents, in a file each."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, text in sorted(pydoc_data.topics.topics.items()):
+        if len(text) > 2000:
+            (folder / f"{name}.txt").write_text(text)
+    return folder
+
+
+def test_preprocess_pretrain_evaluate_and_export(cluster: Cluster, texts: Path, tmp_path: Path) -> None:
+    """Four elements, two at a time, of which one fails: the rest of the chain is cancelled with a reason. The same again
+    without the fault does what is missing, to the end."""
+    build = ["--source", f"topics={texts}/*.txt", "--build", "--vocab-size 500 --slice-mb 0.05 --heldout-fraction 0.1"]
+    command = [*build, "--tasks", "4", "--at-most", "2", "--then", "evaluate", "--then", "export", *SHORT]
+    run, data = tmp_path / "run", tmp_path / "corpus"
+    failed = submit(cluster, run, data, *command, "--site", BAD_ELEMENT, site={**SITE, "NODES": "1"})
+    assert list(failed.jobs) == [
+        "preprocess-tokenizer",
+        "preprocess-shard",
+        "preprocess-finalize",
+        "pretrain",
+        "evaluate",
+        "export",
+    ]
+    for stage in ("preprocess-finalize", "pretrain", "evaluate", "export"):
+        assert failed.wait("CANCELLED", stage=stage)["Reason"] == "DependencyNeverSatisfied"
+    told = failed.status()
+    assert re.search(r"preprocess-shard +\d+_2 +FAILED .*the disk of element 2 is gone", told), told
+    assert re.search(r"evaluate +\d+ +CANCELLED \(DependencyNeverSatisfied\)", told), told
+    assert not data.exists()
+
+    again = submit(cluster, run, data, *command, site=ONE_RANK)
+    again.wait("COMPLETED", stage="evaluate")
+    again.wait("COMPLETED", stage="export")
+    assert run.with_name("run.safetensors").exists()
+    evaluation = json.loads((folder_of(run) / "evaluation.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    assert evaluation["heldout_loss"] == pytest.approx(summary["heldout_loss"], rel=1e-6)
+    assert most_at_once(again) <= 2
+    assert re.search(r"pretrain +\d+ +COMPLETED .*finished", again.status())
+
+
+def most_at_once(job: Submitted) -> int:
+    """Elements of the array of shards that ran at the same time."""
+    elements = [job.cluster.job(f"{job.jobs['preprocess-shard']}_{number}") for number in range(4)]
+    times = [(fields["StartTime"], fields["EndTime"]) for fields in elements]
+    return max(sum(start < other_end and other_start < end for other_start, other_end in times) for start, end in times)
+
+
+def test_a_sweep(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "lr", little_corpus, *SHORT, "--sweep", "optim.lr=0.1,0.2", site=ONE_RANK)
+    for element in ("_0", "_1"):
+        cluster.wait(job.jobs["sweep"] + element, "COMPLETED", timeout_s=60)
+    configs = [json.loads((tmp_path / "lr" / f"optim.lr={lr}" / "config.json").read_text()) for lr in ("0.1", "0.2")]
+    assert [config["config"]["optim"]["lr"] for config in configs] == [0.1, 0.2]
+    assert "optim.lr=0.2: finished, 1 start" in job.status()
+
+
+def test_what_is_queued_is_not_queued_twice(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, "--site", "SBATCH_OPTIONS=--hold")
+    assert "already in the queue" in program(cluster, *submission(tmp_path / "run", little_corpus), refused=True)
+    assert re.search(r"pretrain +\d+ +PENDING \(JobHeldUser\)", job.status())
+    cluster.run("scancel", job.jobs["pretrain"])
+    assert job.wait("CANCELLED")
+
+
+def test_what_cannot_be_met_is_refused_before_anything_is_queued(
+    cluster: Cluster, texts: Path, little_corpus: Path, tmp_path: Path
+) -> None:
+    for data, more, site, reason in (
+        (little_corpus, ONE_EACH, {"NODES": "8"}, "pretrain, nothing is queued: .*Node count"),
+        (little_corpus, (), {"NODES": "1", "GPUS_PER_NODE": "4"}, "node configuration is not available"),
+        (little_corpus, (), {"PARTITION": "none"}, "invalid partition"),
+        (little_corpus, (), {"TIME": "9-0"}, "time limit"),
+        # the first jobs of the chain could be queued, and are not
+        (tmp_path / "none", ("--source", f"t={texts}/*.txt", *ONE_EACH), {"NODES": "8"}, "pretrain, nothing is queued"),
+    ):
+        said = program(cluster, *submission(tmp_path / "run", data, *more, site={**SITE, **site}), refused=True)
+        assert re.search(reason, said), said
+        assert len(said.splitlines()) == 1
+    assert cluster.run("squeue", "--noheader").stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_four_nodes_of_eight_gpus(large_cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    """Submitted for real, and held, on a cluster that says it has them."""
+    site = {"NODES": "4", "CPUS_PER_RANK": "24", "MEMORY_PER_NODE": "480G", "SBATCH_OPTIONS": "--hold"}
+    batch = set_options(batch__global_sequences=32, batch__micro_sequences=1)
+    for option in ("gpus-per-node", "gres"):
+        job = submit(large_cluster, tmp_path / option, little_corpus, *batch, site={**site, "GPU_OPTION": option})
+        fields = job.wait("PENDING")
+        assert (fields["NumNodes"], fields["NumTasks"], fields["CPUs/Task"]) == ("4-4", "32", "24")
+        assert "gpu:8" in fields["TresPerNode"]
+        assert "mem=1920G" in fields["TRES"]
+    nine = submission(tmp_path / "nine", little_corpus, *batch, site={**site, "GPUS_PER_NODE": "9", "RANKS_PER_NODE": "8"})
+    assert "nothing is queued" in program(large_cluster, *nine, refused=True)

@@ -1,0 +1,144 @@
+"""The life of a training job on a real cluster, state by state: docs/slurm.md draws it.
+
+Whatever happens to it, the run ends with the losses, and all else, of one that nobody disturbed.
+"""
+
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from jobs import QUICK, RUN, SITE, SLOW, Submitted, submit, with_fault
+from ranks import WITHOUT_REPORT, RankServer
+from same_run import assert_same
+
+from slurm.records import folder_of
+
+
+@pytest.fixture(scope="module")
+def undisturbed(rank_server: RankServer, little_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, on two ranks of this machine without SLURM."""
+    run = tmp_path_factory.mktemp("local") / "run"
+    argv = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", run, *RUN]
+    assert rank_server.run(argv, 2, skip=WITHOUT_REPORT).codes == [0, 0]
+    return run
+
+
+def assert_finished(job: Submitted, undisturbed: Path, *ends: str) -> None:
+    """COMPLETED, after ends of these kinds, and as if nothing had happened."""
+    job.wait("COMPLETED")
+    assert job.ends() == [*ends, "finished"], job.log()
+    assert_same(job.run, undisturbed)
+
+
+def test_completed_with_the_losses_of_a_local_run(
+    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Two nodes with a rank each, and one node with two, under names that a shell would do something with."""
+    jobs = {}
+    for nodes, ranks, name in ((2, 1, "two nodes"), (1, 2, "one node's $(touch pwned)")):
+        site = {**SITE, "NODES": str(nodes), "RANKS_PER_NODE": str(ranks), "HEARTBEAT_S": "1"}
+        jobs[nodes] = submit(cluster, tmp_path / name, little_corpus, "--rank-logs", site=site)
+    for nodes, job in jobs.items():
+        assert_finished(job, undisturbed)
+        log = job.log()
+        assert log.count("fit\n") == nodes
+        assert "last metrics" in log  # the heartbeat
+        assert (job.run / "report.html").exists()
+        assert (folder_of(job.run) / "rank-1.log").exists()
+        assert not (folder_of(job.run) / "rank-0.log").exists()
+        assert job.wait("COMPLETED")["Restarts"] == "0"
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_warning_before_the_time_limit(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site=SLOW)
+    job.wait_for_middle()
+    cluster.run("scontrol", "update", f"JobId={job.jobs['pretrain']}", "EndTime=now+61seconds")
+    assert_finished(job, undisturbed, "stopped")
+    assert "stopped after step" in job.log()
+    assert "(signal SIGUSR2)" in job.log()
+    assert "start 2]" in job.log()  # one log over all starts
+
+
+def test_preemption_by_a_higher_partition(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site={**SLOW, "PARTITION": "low"})
+    job.wait_for_middle()
+    higher = ["--partition=main", f"--nodelist={','.join(job.nodes())}", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    cluster.run("sbatch", *higher)
+    assert_finished(job, undisturbed, "stopped")
+    assert "(signal SIGTERM)" in job.log()
+
+
+def test_cancelled_stays_cancelled(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site=SLOW)
+    job.wait_for_middle()
+    cluster.run("scancel", job.jobs["pretrain"])
+    cluster.wait_until(lambda: job.ends() == ["cancelled"], 30, job.log)
+    assert job.wait("CANCELLED")["Restarts"] == "0"
+    assert cluster.run("squeue", "--noheader").stdout == ""
+
+
+def test_a_power_loss_and_a_cut_cable(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """The power of the node with a job's batch shell and rank 0, and the cable of another job's other node, at the same time:
+    it takes SLURM half a minute to get over it."""
+    site = {**SLOW, "SBATCH_OPTIONS": "--exclusive"}
+    jobs = [submit(cluster, tmp_path / name, little_corpus, site=site) for name in ("power", "cable")]
+    for job in jobs:
+        job.wait_for_middle()
+    dark, cut = jobs[0].nodes()[0], jobs[1].nodes()[1]
+    cluster.power_off(dark)
+    cluster.cut(cut)
+    try:
+        for job in jobs:
+            job.wait("COMPLETED")
+            assert not {dark, cut} & set(job.nodes())
+            assert [line["step"] for line in job.starts()] == [0, 20]
+            assert_same(job.run, undisturbed)
+    finally:
+        cluster.boot(dark)
+        cluster.heal(cut)
+        for node in (dark, cut):
+            cluster.wait_for_node(node, "idle", timeout_s=60)
+
+
+def test_a_rank_that_exits_with_7(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site=with_fault("exit"))
+    assert_finished(job, undisturbed, "crashed")
+    assert "lost rank 1" in job.log()
+
+
+def test_a_crash_loop_gives_up_and_says_why(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site=with_fault("start"))
+    job.wait("FAILED")
+    assert job.ends() == ["crashed", "crashed", "gave up"]
+    assert "gave up after 3 starts in a row without a new checkpoint" in job.log()
+    shown = job.status()
+    assert "FAILED" in shown
+    assert "gave up" in shown
+
+
+def test_what_the_program_refuses_is_not_tried_again(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    """Between submission and start somebody else has put a run there."""
+    job = submit(cluster, tmp_path / "run", little_corpus, site={**SITE, "SBATCH_OPTIONS": "--hold"})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("x")
+    cluster.run("scontrol", "release", job.jobs["pretrain"])
+    job.wait("FAILED")
+    assert job.ends() == ["refused"]
+    assert "not a run directory" in job.log()
+
+
+def test_a_node_that_is_not_fit_is_named_and_excluded(
+    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Its disk is full: a file system of its own lies over the run's."""
+    folder = folder_of(tmp_path / "run")
+    folder.mkdir()
+    cluster.on("n2", "mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder)
+    try:
+        job = submit(cluster, tmp_path / "run", little_corpus, site=QUICK)
+        assert_finished(job, undisturbed, "bad node")
+        assert "node n2: UNFIT: disk: " in job.log()
+        assert job.wait("COMPLETED")["ExcNodeList"] == "n2"
+    finally:
+        cluster.on("n2", "umount", folder)
