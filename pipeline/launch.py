@@ -82,9 +82,8 @@ def hosts(environment: Mapping[str, str]) -> list[str]:
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodelist], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise ValueError(
-            f"`scontrol show hostnames {nodelist}` failed: {error}; in a container, set {HOSTS_VARIABLE} to what it says outside"
-        ) from error
+        remedy = f"in a container, give what it says outside as {HOSTS_VARIABLE}"
+        raise ValueError(f"`scontrol show hostnames {nodelist}` failed: {error}; {remedy}") from error
     return shown.stdout.split()
 
 

@@ -67,6 +67,9 @@ RULES: dict[str, Callable[[str, str], bool]] = {
     "only train and certify (three files) import pipeline.engine": lambda path, name: (
         path not in ENGINE_USERS and not path.startswith("tests/") and within(name, "pipeline.engine")
     ),
+    "neither pipeline nor preprocessing knows slurm": lambda path, name: (
+        path.startswith(("pipeline/", "preprocessing/")) and within(name, "slurm")
+    ),
     "only pipeline/__main__.py imports pipeline.train": lambda path, name: (
         path != "pipeline/__main__.py" and not path.startswith("tests/") and within(name, "pipeline.train")
     ),
@@ -114,6 +117,7 @@ def test_the_repository_keeps_the_rules() -> None:
         ("pipeline/model/encoder.py", "from pipeline import engine"),
         ("pipeline/export.py", "from pipeline.train import pretrain"),
         ("slurm/submit.py", "from pipeline import train"),
+        ("pipeline/launch.py", "from slurm.site import Site"),
         ("pipeline/model/encoder.py", "from . import attention"),
         ("pipeline/model/encoder.py", "from ..config import RunConfig"),
         ("tests/test_x.py", "from .helpers import tiny"),

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
     "make test": "is what runs this test",
     "make test PYTEST_ARGS=\"-m 'not slow'\"": "the same with a filter",
+    "make test PYTEST_ARGS=tests/cluster": "the same with a folder",
     "tensorboard --logdir runs": "a server: it does not end",
 }
 SHORTENED = {
@@ -43,7 +44,7 @@ def shortened(command: str) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository's folders beside the data that the README speaks of, small."""
     place = tmp_path_factory.mktemp("readme")
-    for name in ("preprocessing", "pipeline", "ds_configs"):
+    for name in ("preprocessing", "pipeline", "ds_configs", "slurm"):
         (place / name).symlink_to(ROOT / name)
     import pydoc_data.topics
 

@@ -1,8 +1,11 @@
 """The dry run's bytes are those of DeepSpeed's buffers, bytes per parameter as they were counted in its source."""
 
+from pathlib import Path
+
 import pytest
 
-from pipeline.dry_run import bytes_per_rank
+from pipeline.config import load_recipe
+from pipeline.dry_run import bytes_per_rank, dry_run, sizes
 from pipeline.ds_config import load_ds_config
 
 N, PARAMETERS = 4, 1000
@@ -39,3 +42,10 @@ def test_accumulation_keeps_a_second_gradient_of_an_offloaded_stage_2() -> None:
 def test_adam_adds_its_two_moments(name: str, share: int) -> None:
     sgd, adam = (bytes_per_rank({rule: PARAMETERS}, load_ds_config(name), N) for rule in ("sgd", "adamw"))
     assert sum(adam.values()) - sum(sgd.values()) == 8 * PARAMETERS // share
+
+
+def test_the_sizes_of_a_run_whose_corpus_is_yet_to_be_built(corpus: Path) -> None:
+    """Are those that the dry run finds when it is there."""
+    config = load_recipe("tiny")
+    found = dry_run(config, "tiny", corpus, None, 2)
+    assert sizes(config, found["vocab_size"], 2).items() <= found.items()

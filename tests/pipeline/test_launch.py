@@ -1,8 +1,10 @@
 """One answer to "which rank am I" under every launcher."""
 
+import os
+
 import pytest
 
-from pipeline.launch import world_from
+from pipeline.launch import device_index, export, hosts, interface_towards, world_from
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
 SRUN = {
@@ -48,3 +50,41 @@ def test_half_a_launcher_is_refused(name: str) -> None:
 def test_a_rank_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="RANK = 'x'"):
         world_from({**TORCHRUN, "RANK": "x"})
+
+
+MANY = {**SRUN, "SLURM_STEP_NODELIST": "n[1-3]", "SLURM_STEP_NUM_NODES": "3"}
+
+
+def test_a_container_is_told_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no scontrol, which alone understands every node list."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert hosts({**MANY, "PIPELINE_HOSTS": "n1 n2 n3"}) == ["n1", "n2", "n3"]
+    with pytest.raises(ValueError, match="PIPELINE_HOSTS"):
+        hosts(MANY)
+    with pytest.raises(ValueError, match="PIPELINE_HOSTS"):  # of the job, where the step has fewer nodes
+        hosts({**MANY, "PIPELINE_HOSTS": "n1 n2 n3 n4"})
+
+
+def test_gloo_is_told_the_interface_that_leads_to_the_other_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/cluster trains over it: there, as on Debian, a host's own name is the loopback."""
+    world = world_from(MANY | {"PIPELINE_HOSTS": "n1 n2 n3"})
+    interfaces = {"n1": "lo", "n2": None, "n3": "eth7"}
+    monkeypatch.setattr("pipeline.launch.interface_towards", interfaces.__getitem__)
+    monkeypatch.setattr("os.environ", {**MANY, "PIPELINE_HOSTS": "n1 n2 n3"})
+    export(world)
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
+    monkeypatch.setattr("os.environ", {**MANY, "PIPELINE_HOSTS": "n1 n2 n3", "GLOO_SOCKET_IFNAME": "mine"})
+    export(world)
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "mine"
+
+
+def test_the_loopback_leads_to_this_host() -> None:
+    assert interface_towards("127.0.0.1") == "lo"
+    assert interface_towards("no-such-host.invalid") is None
+
+
+def test_which_gpu_is_a_ranks() -> None:
+    assert [device_index(rank, 8, {}) for rank in (0, 7, 8)] == [0, 7, None]
+    assert device_index(3, 1, SRUN) == 0  # --gpus-per-task=1: the task sees its own alone
+    assert device_index(3, 1, TORCHRUN) is None
+    assert device_index(3, 2, SRUN) is None
