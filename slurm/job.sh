@@ -13,13 +13,15 @@ program() { "${container[@]}" "$python" -m "$@"; }
 life() { program slurm.life "$1" --run "$run" --job "$SLURM_JOB_ID" "${@:2}"; }
 of_job() { squeue --noheader --jobs "$SLURM_JOB_ID" --Format "$1"; }
 time_left() { of_job TimeLeft:. | tr -d ' .'; }
+exec {never}<> <(:) # nothing comes from there: a sleep without a process of its own
+nap() { read -rt "$1" -u "$never"; }
 
 # pretrain ARGUMENTS…: one start of the training of $run, from its checks to the decision what follows.
 pretrain() {
     local beat ranks code=1
-    trap : TERM # of scancel, of the time limit, of the end of a preemption's grace: outlive the ranks, then decide
+    trap terminated TERM # by scancel, the time limit, the end of a preemption's grace: outlive the ranks, then decide
     record_start
-    if check_nodes; then
+    if check_nodes && ! is_ending; then # a signal that came before the ranks has reached nobody
         say "training on $SLURM_JOB_NODELIST, $(time_left) left"
         heartbeat &
         beat=$!
@@ -55,7 +57,7 @@ check_nodes() { # fails if no node is fit; goes back into the queue without thos
     printf '%s\n' "$said"
     unfit=$(printf '%s\n' "$said" | program slurm.node_check --verdict "$PIPELINE_HOSTS") || return 1
     [ -n "$unfit" ] || return 0
-    [ "$(of_job 'State:|,PreemptTime:|')" = 'RUNNING|N/A|' ] || return 1 # it was not given the time to answer
+    is_ending && return 1 # they were not given the time to answer
     if [ "${unfit//,/ }" = "$PIPELINE_HOSTS" ] && [ "$SLURM_NNODES" -gt 1 ]; then
         say "none of the nodes is fit: it is not they"
         return 1
@@ -65,19 +67,33 @@ check_nodes() { # fails if no node is fit; goes back into the queue without thos
     requeue "$unfit"
 }
 
+is_ending() { # is the job cancelled, or preempted with some grace?
+    case $(of_job 'State:|,PreemptTime:|') in
+    'RUNNING|N/A|' | '') false ;;
+    *) true ;;
+    esac
+}
+
+terminated() { # SLURM ends the job, this shell soon, too: what is written now is what the next start knows
+    life terminated <<<"$(of_job 'State:|,Reason:|,PreemptTime:|')"
+}
+
 heartbeat() { # every so often, how much time is left, and for how long the run has said nothing
-    local never last
-    exec {never}<> <(:) # nothing comes from there: a sleep without a process of its own
+    local last
     while :; do
-        read -rt "$heartbeat_s" -u "$never"
+        nap "$heartbeat_s"
         last=$(stat -c %Y "$run/metrics.jsonl" 2>/dev/null) && last=", last metrics $(($(date +%s) - last)) s ago"
         say "alive, $(time_left) left$last"
     done
 }
 
 decide() { # EXIT-CODE of srun
-    local next
-    next=$(of_job 'State:|,Reason:|,PreemptTime:|' | life end --exit-code "$1" --most "$most_fruitless_starts")
+    local next shown tries
+    for ((tries = 0; tries < 60; tries++)); do # the controller may be restarting, or failing over
+        shown=$(of_job 'State:|,Reason:|,PreemptTime:|') && [ -n "$shown" ] && break
+        nap 10
+    done
+    next=$(life end --exit-code "$1" --most "$most_fruitless_starts" <<<"$shown")
     say "${next:-no decision}"
     case $next in
     done) exit 0 ;;

@@ -17,7 +17,7 @@ from preprocessing import cli
 from slurm.records import OUTCOME, append_line, folder_of, now, read_lines
 
 Do = Literal["done", "requeue", "leave", "fail"]
-BLAMELESS = ("stopped", "preempted", "bad node")  # ends that say nothing about whether the run can get on
+BLAMELESS = ("stopped", "preempted", "bad node", "terminated")  # ends that say nothing about whether the run can get on
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def newest_step(run_dir: Path) -> int:
 
 def fruitless_starts(lines: Sequence[Mapping[str, Any]], step: int) -> int:
     """How many starts of a job, the newest first, brought no checkpoint beyond what they began with, until one that did.
-    Those with a BLAMELESS end do not count. `lines`: of starts.jsonl; `step`: the newest checkpoint's, now."""
+
+    `lines`: of starts.jsonl; `step`: the newest checkpoint's, now. A start with a BLAMELESS end does not count; if it has two
+    (SLURM ended it, and its shell lived to say more), the first one tells."""
     count, blameless = 0, False
     for line in reversed(lines):
         if "end" in line:
@@ -120,6 +122,12 @@ def end(run_dir: Path, job: str, exit_code: int, shown: str, most: int) -> Next:
     return decided
 
 
+def terminated(run_dir: Path, job: str, shown: str) -> None:
+    """Record that SLURM ends a start: its shell may be killed before it can say how the ranks ended."""
+    by_limit = "|TimeLimit|" in shown
+    _record_end(run_dir, job, "timeout" if by_limit else "terminated", "ended by SLURM" + (", at its time limit" * by_limit))
+
+
 def _record_end(run_dir: Path, job: str, name: str, why: str) -> None:
     append_line(folder_of(run_dir), {"at": now(), "job": job, "end": name, "why": why, "step": newest_step(run_dir)})
 
@@ -138,6 +146,10 @@ def _run_end(args: argparse.Namespace) -> None:
     print(decided.do)
 
 
+def _run_terminated(args: argparse.Namespace) -> None:
+    terminated(args.run_dir, args.job, sys.stdin.read())
+
+
 def _run_bad_nodes(args: argparse.Namespace) -> None:
     _record_end(args.run_dir, args.job, "bad node", f"{args.nodes}: unfit, excluded")
 
@@ -149,6 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, function, options in (
         ("start", _run_start, ("--nodes", "--most")),
         ("end", _run_end, ("--exit-code", "--most")),
+        ("terminated", _run_terminated, ()),
         ("bad-nodes", _run_bad_nodes, ("--nodes",)),
     ):
         verb = verbs.add_parser(name)

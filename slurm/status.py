@@ -21,33 +21,43 @@ def rows(run_dir: Path) -> list[tuple[str, ...]]:
         raise ValueError(f"{folder / JOBS}: not there: no jobs were submitted for {run_dir}; python -m slurm submit does")
     known = read_object(folder / JOBS, required=("jobs", "data", "elements"))
     queued = queue([job["job"] for job in known["jobs"]])
-    found: list[tuple[str, ...]] = []
-    for job in known["jobs"]:
-        own = {name: values for name, values in queued.items() if re.fullmatch(rf"{job['job']}(_.*)?", name)}
-        for name, (state, reason, nodes, left) in own.items():
-            told = _progress(job["stage"], name, run_dir, known)
-            because = f" ({reason})" if reason not in ("None", "") else ""
-            found.append((job["stage"], name, f"{state}{because}", nodes, left, told))
-        if not own or job["stage"] == "preprocess-shard":
-            found += [
-                (job["stage"], name, state, "", "", _progress(job["stage"], name, run_dir, known))
-                for name, state in _ended(job["job"]).items()
-                if name not in own
-            ]
-    return found
+    return [
+        (job["stage"], name, *state, _progress(job["stage"], name, run_dir, known))
+        for job in known["jobs"]
+        for name, state in (_states(job["job"], queued) or _gone(job, known)).items()
+    ]
+
+
+def _gone(job: dict[str, Any], known: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """SLURM knows nothing of it any more; what it has left on disk may tell."""
+    elements = [f"_{number}" for number in range(len(known["elements"]))] if job["stage"] == "sweep" else [""]
+    return {job["job"] + element: ("gone from SLURM's memory", "", "") for element in elements}
+
+
+def _states(job: str, queued: dict[str, tuple[str, str, str, str]]) -> dict[str, tuple[str, str, str]]:
+    """State, nodes and time left of a job, or of each element of it: those in the queue, and those that have ended."""
+    own = {
+        name: (_with_reason(state, reason), nodes, left)
+        for name, (state, reason, nodes, left) in queued.items()
+        if re.fullmatch(rf"{job}(_.*)?", name)
+    }
+    return {**{name: (state, "", "") for name, state in _ended(job).items()}, **own}
 
 
 def _ended(job: str) -> dict[str, str]:
-    """Job, or each element of it, with the state in which it ended; "gone" when SLURM has forgotten it (MinJobAge)."""
+    """What SLURM still knows (MinJobAge) of a job, or of the elements of an array that have begun."""
     done = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True, check=False)
     found = {}
     for line in done.stdout.splitlines():
-        array = re.match(r"JobId=\d+ ArrayJobId=(\d+) ArrayTaskId=(\d+) ", line)
+        array = re.match(r"JobId=\d+ ArrayJobId=(\d+) ArrayTaskId=(\S+) ", line)
         state = re.search(r" JobState=(\S+) Reason=(\S+) ", line)
-        if state:
-            because = f" ({state[2]})" if state[2] not in ("None", "NonZeroExitCode") else ""
-            found[f"{array[1]}_{array[2]}" if array else job] = state[1] + because
-    return found or {job: "gone from SLURM's memory"}
+        if state and (array is None or array[2].isdigit()):  # the elements that wait are one line of their own
+            found[f"{array[1]}_{array[2]}" if array else job] = _with_reason(state[1], state[2])
+    return found
+
+
+def _with_reason(state: str, reason: str) -> str:
+    return state if reason in ("None", "NonZeroExitCode", "") else f"{state} ({reason})"
 
 
 def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any]) -> str:
@@ -58,10 +68,7 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any]) -> str
             return f"{data} is built"
         return _last_line(folder / f"{stage}-{job}.log")
     if stage == "sweep":
-        number = job.rpartition("_")[2]
-        if not number.isdigit():
-            return f"{len(known['elements'])} runs"
-        name = known["elements"][int(number)]
+        name = known["elements"][int(job.rpartition("_")[2])]
         return f"{name}: {_training(run_dir / name)}"
     if stage == "pretrain":
         return _training(run_dir)

@@ -63,17 +63,35 @@ def test_warning_before_the_time_limit(cluster: Cluster, little_corpus: Path, un
 def test_preemption_by_a_higher_partition(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
     job = submit(cluster, tmp_path / "run", little_corpus, site={**SLOW, "PARTITION": "low"})
     job.wait_for_middle()
-    higher = ["--partition=main", f"--nodelist={','.join(job.nodes())}", "--exclusive", "--output=/dev/null", "--wrap=true"]
-    cluster.run("sbatch", *higher)
+    preempt(cluster, job)
     assert_finished(job, undisturbed, "stopped")
     assert "(signal SIGTERM)" in job.log()
+
+
+def test_preemption_before_the_training_has_begun(
+    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """There is nothing to save yet, and nobody to blame."""
+    site = {**QUICK, "PARTITION": "low", "MOST_FRUITLESS_STARTS": "1"}
+    job = submit(cluster, tmp_path / "run", little_corpus, site=site)
+    cluster.wait_until(lambda: len(job.starts()) == 1, 30, job.log)
+    preempt(cluster, job)
+    job.wait("COMPLETED")
+    assert job.ends() in (["preempted", "finished"], ["terminated", "finished"])  # before or after the signal to the ranks
+    assert_same(job.run, undisturbed)
+
+
+def preempt(cluster: Cluster, job: Submitted) -> None:
+    """A short job of the higher partition wants the same nodes."""
+    nodes = f"--nodelist={','.join(job.nodes())}"
+    cluster.run("sbatch", "--partition=main", nodes, "--exclusive", "--output=/dev/null", "--wrap=true")
 
 
 def test_cancelled_stays_cancelled(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
     job = submit(cluster, tmp_path / "run", little_corpus, site=SLOW)
     job.wait_for_middle()
     cluster.run("scancel", job.jobs["pretrain"])
-    cluster.wait_until(lambda: job.ends() == ["cancelled"], 30, job.log)
+    cluster.wait_until(lambda: job.ends() == ["terminated", "cancelled"], 30, job.log)
     assert job.wait("CANCELLED")["Restarts"] == "0"
     assert cluster.run("squeue", "--noheader").stdout == ""
 

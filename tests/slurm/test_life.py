@@ -56,6 +56,8 @@ def lines(*events: int | str) -> list[dict[str, Any]]:
         ([0, "crashed", 10, "crashed", 10], 10, 2),
         ([10, "crashed", 10, 10], 10, 3),  # a power loss leaves no end
         ([0, "crashed", 0, "stopped", 0], 0, 2),  # asked to stop: says nothing
+        ([0, "terminated", 0, "terminated", "crashed", 0], 0, 1),  # by SLURM, before its shell could say how
+        ([0, "timeout", 0, "timeout", "cancelled", 0], 0, 3),
         ([0, "preempted", 0, "preempted", 0, "bad node", 0], 0, 1),
         ([0, "crashed", 0, "crashed", 0, "crashed", 20, "crashed"], 20, 1),
     ],
@@ -109,6 +111,13 @@ def test_the_outcome_of_an_earlier_start_does_not_count(run: Path) -> None:
 def test_preemption_is_read_from_squeue(run: Path) -> None:
     life.start(run, "7", "n1", most=1)
     assert life.end(run, "7", 143, "RUNNING|None|2026-11-21T13:37:15|\n", most=1).end == "preempted"
+
+
+@pytest.mark.parametrize(("shown", "more"), [("COMPLETING|None|N/A|", True), ("COMPLETING|TimeLimit|N/A|", False)])
+def test_who_is_ended_by_slurm_is_not_to_blame_but_at_the_time_limit(run: Path, shown: str, more: bool) -> None:
+    life.start(run, "7", "n1", most=1)
+    life.terminated(run, "7", shown)
+    assert (life.start(run, "7", "n1", most=1) is None) == more
 
 
 def test_a_line_cut_by_a_power_loss_is_left_out(run: Path) -> None:
