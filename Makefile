@@ -2,7 +2,7 @@
 # .venv is complete once its stamp is there: written last, and named after the requirements files, so that a stopped
 # installation or a changed pin is noticed and done again. .venv/installing marks a .venv that is half made.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo test test-all lint
 .NOTPARALLEL:
 
 VENV   := .venv
@@ -40,7 +40,7 @@ endef
 
 help: ## list the targets and the main variables
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{printf "%-16s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{printf "%-16s%s\n", $$1, $$2}'
 	@echo 'Variables, with their present values (set one: make demo RANKS=1):'
 	@echo '  RANKS=$(RANKS)            processes of the demo: 2 on CPUs, else one for each GPU up to 2'
 	@echo '  OMP_NUM_THREADS=$(OMP_NUM_THREADS)  threads of each process: the cores divided by RANKS'
@@ -72,6 +72,9 @@ lint: $(TEST_STAMP) ## ruff and mypy
 	$(call step,ruff format,$(BIN) -m ruff format --check .,Lay the files out anew: $(BIN) -m ruff format .)
 	$(call step,mypy,$(BIN) -m mypy,Mend the types named above.)
 
-test: lint ## ruff, mypy and every test
-	$(call step,pytest,$(BIN) -m pytest $(PYTEST_ARGS),The failed tests are named above; one alone: \
+test: lint ## ruff, mypy and the tests, but for the long ones
+	$(call step,pytest,$(BIN) -m pytest -m "not long" $(PYTEST_ARGS),The failed tests are named above; one alone: \
 	make test PYTEST_ARGS=tests/FILE.py::NAME)
+
+test-all: lint ## ruff, mypy and every test
+	$(call step,pytest,$(BIN) -m pytest $(PYTEST_ARGS),The failed tests are named above.)

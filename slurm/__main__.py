@@ -11,7 +11,7 @@ from slurm import records, request, status
 from slurm.render import scripts
 from slurm.request import THEN, Request
 from slurm.site import SITE_FILE, read_site
-from slurm.submit import preview, submit
+from slurm.submit import ignored_variables, preview, submit
 
 SUBMIT = """\
 Queue a run on a SLURM cluster: corpus -> pretraining -> what comes after it, as a chain of jobs.
@@ -54,7 +54,7 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
     )
-    verb.add_argument("--fresh", action="store_true", help="put the run that is there aside (at the job's first start only)")
+    verb.add_argument("--fresh", action="store_true", help="put the run that is there aside, once, and begin anew")
     verb.add_argument(
         "--sweep",
         action="append",
@@ -116,6 +116,8 @@ def run_submit(args: argparse.Namespace) -> None:
         print(preview(asked, jobs))
     else:
         _tell(submit(asked, jobs))
+    if ignored := ignored_variables():
+        print(f"not used     {', '.join(ignored)} of your environment: say it in slurm/site.env")
     if asked.sources and asked.data.exists():
         print(f"corpus       {asked.data} is built: nothing of it is queued")
     print("\n".join(request.time_lines(asked, figures)))

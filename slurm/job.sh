@@ -5,13 +5,16 @@ export PYTHONPATH="$repo${PYTHONPATH:+:$PYTHONPATH}"
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 PIPELINE_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' ')
 export PIPELINE_HOSTS
-unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT # of the shell that submitted
+unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT "${!SBATCH_@}" "${!SQUEUE_@}" # of the shell that submitted
+# The last element of an array has the array's id for its own: by that, scontrol would requeue every element.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+job=${job:-$SLURM_JOB_ID}
 [ -n "$PIPELINE_HOSTS" ] || { echo "scontrol show hostnames '$SLURM_JOB_NODELIST' says nothing: not started" >&2; exit 1; }
 
-say() { printf '[%s job %s start %s] %s\n' "$(date '+%F %T')" "$SLURM_JOB_ID" "$((${SLURM_RESTART_COUNT:-0} + 1))" "$*"; }
+say() { printf '[%s job %s start %s] %s\n' "$(date '+%F %T')" "$job" "$((${SLURM_RESTART_COUNT:-0} + 1))" "$*"; }
 program() { "${container[@]}" "$python" -m "$@"; }
-life() { program slurm.life "$1" --run "$run" --job "$SLURM_JOB_ID" "${@:2}"; }
-of_job() { squeue --noheader --jobs "$SLURM_JOB_ID" --Format "$1"; }
+life() { program slurm.life "$1" --run "$run" --job "$job" "${@:2}"; }
+of_job() { squeue --noheader --jobs "$job" --Format "$1"; }
 time_left() { of_job TimeLeft:. | tr -d ' .'; }
 exec {never}<> <(:) # nothing comes from there: a sleep without a process of its own
 nap() { read -rt "$1" -u "$never"; }
@@ -31,29 +34,29 @@ pretrain() {
             rank "$rank_logs" "${container[@]}" "$python" -m pipeline pretrain "$@" --outcome "$folder/outcome.json" &
         ranks=$!
         while wait "$ranks" && code=0 || code=$?; kill -0 "$ranks" 2>/dev/null; do :; done # a signal ends a wait, not the ranks
-        kill "$beat"
+        kill "$beat" 2>/dev/null
     fi
     decide "$code"
 }
 
-record_start() { # or give up
-    life start --nodes "$SLURM_JOB_NODELIST" --most "$most_fruitless_starts"
+record_start() { # or give up; where Python cannot do that, nothing can be done
+    life start --nodes "$SLURM_JOB_NODELIST" --most "$most_fruitless_starts" ${fresh:+--fresh}
     case $? in
     0) ;;
-    126 | 127)
-        say "node $SLURMD_NODENAME: UNFIT: $python cannot be started"
-        [ "${SLURM_RESTART_COUNT:-0}" -lt "$most_fruitless_starts" ] && requeue "$SLURMD_NODENAME"
+    3) exit 1 ;;
+    *)
+        say "node $SLURMD_NODENAME: UNFIT: $python could not record the start"
+        [ "${SLURM_RESTART_COUNT:-0}" -lt "$most_fruitless_starts" ] && requeue_without "$SLURMD_NODENAME"
         exit 1
         ;;
-    *) exit 1 ;;
     esac
 }
 
 check_nodes() { # fails if no node is fit; goes back into the queue without those that are not, if some are
     local said unfit
-    said=$(timeout -k 5 120 srun --nodes "$SLURM_NNODES" --ntasks "$SLURM_NNODES" --ntasks-per-node 1 \
-        "${container[@]}" "$python" -m slurm.node_check --folder "$folder" --disk-bytes "$disk_bytes" \
-        --memory-bytes "$memory_bytes" --gpus "$gpus" 2>&1)
+    said=$(timeout -k 5 300 srun --nodes "$SLURM_NNODES" --ntasks "$SLURM_NNODES" --ntasks-per-node 1 \
+        "${container[@]}" "$python" -m slurm.node_check --folder "$folder" --data "$data" \
+        --disk-bytes "$disk_bytes" --memory-bytes "$memory_bytes" --gpus "$gpus" 2>&1)
     printf '%s\n' "$said"
     unfit=$(printf '%s\n' "$said" | program slurm.node_check --verdict "$PIPELINE_HOSTS") || return 1
     [ -n "$unfit" ] || return 0
@@ -62,9 +65,8 @@ check_nodes() { # fails if no node is fit; goes back into the queue without thos
         say "none of the nodes is fit: it is not they"
         return 1
     fi
-    life bad-nodes --nodes "$unfit"
-    say "back into the queue without $unfit"
-    requeue "$unfit"
+    life bad-nodes --nodes "$unfit" --most "$most_fruitless_starts" || exit 1
+    requeue_without "$unfit"
 }
 
 is_ending() { # is the job cancelled, or preempted with some grace?
@@ -102,20 +104,42 @@ decide() { # EXIT-CODE of srun
     esac
 }
 
-# requeue [NODES]: go back into the queue, without these nodes. SLURM then ends this shell and all that it has started with
-# TERM, which must not hit scontrol in the middle.
-requeue() {
-    local excluded
-    trap '' TERM
-    if [ $# = 0 ]; then
-        scontrol requeue "$SLURM_JOB_ID"
-    else
-        excluded=$(scontrol -o show job "$SLURM_JOB_ID" | sed -n 's/.* ExcNodeList=\([^ ]*\) NodeList=.*/\1/p')
-        excluded=${excluded/(null)/}
-        scontrol requeuehold "$SLURM_JOB_ID" &&
-            scontrol update "JobId=$SLURM_JOB_ID" "ExcNodeList=$1${excluded:+,$excluded}" &&
-            scontrol release "$SLURM_JOB_ID"
-    fi && exit 0
+# go_back COMMAND…: into the queue, with scontrol. SLURM then ends this shell and all that it has started with TERM, which must
+# not hit scontrol in the middle. While the controller is away it is tried again; what it refuses, it refuses.
+go_back() {
+    local tries
+    for ((tries = 0; tries < 60; tries++)); do
+        case $(of_job 'State:|,Reason:|') in
+        RUNNING* | *'|TimeLimit|')
+            trap '' TERM
+            "$@" && exit 0
+            trap terminated TERM
+            [ "$tries" -lt 3 ] || break
+            ;;
+        '') ;;
+        *) exit 1 ;; # cancelled a moment ago
+        esac
+        nap 10
+    done
     say "SLURM refuses to requeue: say the same submit again, the run goes on from its last checkpoint"
     exit 1
+}
+
+requeue() { go_back scontrol requeue "$job"; }
+
+requeue_without() { # NODES, beside those that the job avoids already
+    local avoid
+    avoid=$(scontrol -o show job "$job" | sed -n 's/.* ExcNodeList=\([^ ]*\) NodeList=.*/\1/p')
+    avoid=${avoid/(null)/}
+    avoid=$1${avoid:+,$avoid}
+    if sbatch --test-only --exclude="$avoid" "$script" 2>&1 | grep -q 'not available'; then
+        say "the job cannot run without $avoid: not requeued"
+        exit 1
+    fi
+    say "back into the queue without $avoid"
+    go_back hold_and_release "$avoid"
+}
+
+hold_and_release() { # NODES: only a job that waits can be told to avoid some
+    scontrol requeuehold "$job" && scontrol update "JobId=$job" "ExcNodeList=$1" && scontrol release "$job"
 }

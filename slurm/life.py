@@ -1,10 +1,12 @@
 """The life of a training job: what follows on each end of a start. docs/slurm.md has the picture.
 
-`python -m slurm.life start|end` is called by job.sh on the job's first node: `start` records the start (exit code 1: no
+`python -m slurm.life start|end` is called by job.sh on the job's first node: `start` records the start (exit code 3: no
 more starts), `end` prints what to do, `done`, `requeue`, `leave` or `fail`, and says why on standard error.
 """
 
 import argparse
+import contextlib
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,16 @@ from preprocessing import cli
 from slurm.records import OUTCOME, append_line, folder_of, now, read_lines
 
 Do = Literal["done", "requeue", "leave", "fail"]
-BLAMELESS = ("stopped", "preempted", "bad node", "terminated")  # ends that say nothing about whether the run can get on
+BLAMELESS = (
+    "stopped",
+    "preempted",
+    "bad node",
+    "terminated",
+    "cancelled",
+)  # ends that say nothing about whether the run can get on
+
+
+NO_MORE = 3  # exit code: no more starts; any other but 0 is a node on which this program cannot work
 
 
 @dataclass(frozen=True)
@@ -91,15 +102,28 @@ def fruitless_starts(lines: Sequence[Mapping[str, Any]], step: int) -> int:
     return count
 
 
-def start(run_dir: Path, job: str, nodes: str, most: int) -> str | None:
-    """Record a start; None, or why there shall be none: power losses leave no time for an end to say so."""
-    folder, step = folder_of(run_dir), newest_step(run_dir)
+def start(run_dir: Path, job: str, nodes: str, most: int, fresh: bool = False) -> str | None:
+    """Record a start; None, or why there shall be none: power losses leave no time for an end to say so. `fresh`: once for
+    the job, whichever of its starts gets so far, the run that is there is put aside."""
+    folder = folder_of(run_dir)
     (folder / OUTCOME).unlink(missing_ok=True)
+    if fresh:
+        _put_aside_once(run_dir, folder / f"fresh-{job}")
+    step = newest_step(run_dir)
     fruitless = fruitless_starts(read_lines(folder, job), step)
     if fruitless >= most:
         return f"gave up: {fruitless} starts in a row ended without a checkpoint after step {step}; see above what ended them"
     append_line(folder, {"at": now(), "job": job, "nodes": nodes, "step": step})
     return None
+
+
+def _put_aside_once(run_dir: Path, done: Path) -> None:
+    from pipeline.run_directory import put_aside
+
+    if not done.exists():
+        if run_dir.exists() and any(run_dir.iterdir()):
+            put_aside(run_dir.resolve())
+        done.touch()
 
 
 def end(run_dir: Path, job: str, exit_code: int, shown: str, most: int) -> Next:
@@ -129,15 +153,20 @@ def terminated(run_dir: Path, job: str, shown: str) -> None:
 
 
 def _record_end(run_dir: Path, job: str, name: str, why: str) -> None:
-    append_line(folder_of(run_dir), {"at": now(), "job": job, "end": name, "why": why, "step": newest_step(run_dir)})
+    with contextlib.suppress(OSError):  # what follows is known; a full disk must not make a failure of it
+        append_line(folder_of(run_dir), {"at": now(), "job": job, "end": name, "why": why, "step": newest_step(run_dir)})
 
 
 def _run_start(args: argparse.Namespace) -> int:
-    why_not = start(args.run_dir, args.job, args.nodes, args.most)
-    if why_not is not None:
-        _record_end(args.run_dir, args.job, "gave up", why_not)
-        print(why_not)
-    return int(why_not is not None)
+    try:
+        why_not = start(args.run_dir, args.job, args.nodes, args.most, args.fresh)
+    except ValueError as error:  # of --fresh
+        why_not = cli.one_line(error)
+    if why_not is None:
+        return 0
+    _record_end(args.run_dir, args.job, "gave up", why_not)
+    print(why_not)
+    return NO_MORE
 
 
 def _run_end(args: argparse.Namespace) -> None:
@@ -150,8 +179,16 @@ def _run_terminated(args: argparse.Namespace) -> None:
     terminated(args.run_dir, args.job, sys.stdin.read())
 
 
-def _run_bad_nodes(args: argparse.Namespace) -> None:
-    _record_end(args.run_dir, args.job, "bad node", f"{args.nodes}: unfit, excluded")
+def _run_bad_nodes(args: argparse.Namespace) -> int:
+    ends = [line["end"] for line in read_lines(folder_of(args.run_dir), args.job) if "end" in line]
+    in_a_row = 1 + len(list(itertools.takewhile(lambda name: name == "bad node", reversed(ends))))
+    if in_a_row <= args.most:
+        _record_end(args.run_dir, args.job, "bad node", f"{args.nodes}: unfit")
+        return 0
+    why = f"gave up: in {in_a_row} starts in a row nodes were unfit, now {args.nodes}: it may not be they; see above"
+    _record_end(args.run_dir, args.job, "gave up", why)
+    print(why)
+    return NO_MORE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,12 +199,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("start", _run_start, ("--nodes", "--most")),
         ("end", _run_end, ("--exit-code", "--most")),
         ("terminated", _run_terminated, ()),
-        ("bad-nodes", _run_bad_nodes, ("--nodes",)),
+        ("bad-nodes", _run_bad_nodes, ("--nodes", "--most")),
     ):
         verb = verbs.add_parser(name)
         verb.set_defaults(run=function)
         verb.add_argument("--run", dest="run_dir", type=Path, required=True)
         verb.add_argument("--job", required=True)
+        if name == "start":
+            verb.add_argument("--fresh", action="store_true")
         for option in options:
             verb.add_argument(option, required=True, type=str if option == "--nodes" else int)
     return cli.run(parser, argv)

@@ -1,4 +1,5 @@
-"""Is this node fit? One process on each node of a job, before its ranks start: disk, memory, GPUs, network, clock.
+"""Is this node fit? One process on each node of a job, before its ranks start: disk, corpus, memory,
+GPUs, network, clock.
 
 Each prints one line, `node NAME: fit …` or `node NAME: UNFIT: …`; `--verdict` reads them all and names the nodes to exclude.
 A node that says nothing (it hangs, or nothing can be started there) is unfit. The first node listens where the ranks will
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from pipeline.launch import port_of_job
 from preprocessing import cli
+from preprocessing.manifest import MANIFEST_FILE
 
 CLOCK_S = 5.0  # of difference between two nodes: above it logs, leases and certificates go wrong
 TEMPORARY_BYTES = 100_000_000
@@ -46,6 +48,15 @@ def disk(folder: Path, wanted_bytes: int) -> str | None:
                 return f"disk: {place} has {_gb(free)} free, {_gb(least)} are needed"
     except OSError as error:
         return f"disk: {cli.one_line(error)}"
+    return None
+
+
+def corpus(data: Path) -> str | None:
+    """What is wrong with reading the corpus."""
+    try:
+        (data / MANIFEST_FILE).read_bytes()
+    except OSError as error:
+        return f"corpus: {cli.one_line(error)}"
     return None
 
 
@@ -131,7 +142,7 @@ def _check(args: argparse.Namespace) -> int:
     # The network first and by itself: a slow disk of the first node is not the others' problem.
     others = len(nodes) - 1
     network = answer_others(port, others, args.wait_s) if name == nodes[0] else call_first(nodes[0], port, args.wait_s)
-    problems = [network, disk(args.folder, args.disk_bytes), memory(args.memory_bytes), gpus(args.gpus)]
+    problems = [network, disk(args.folder, args.disk_bytes), corpus(args.data), memory(args.memory_bytes), gpus(args.gpus)]
     found = "; ".join(problem for problem in problems if problem)
     print(f"node {name}: {'UNFIT: ' + found if found else 'fit'}", flush=True)
     return 0
@@ -147,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.Parser(prog="python -m slurm.node_check", description="Called by slurm/job.sh on each node of a job.")
     parser.add_argument("--verdict", metavar="NODES", help="read the checks' lines, print the unfit ones of these nodes")
     parser.add_argument("--folder", type=Path, default=Path(), help="where the run writes")
+    parser.add_argument("--data", type=Path, default=Path(), help="the corpus")
     parser.add_argument("--disk-bytes", type=int, default=0)
     parser.add_argument("--memory-bytes", type=int, default=0)
     parser.add_argument("--gpus", type=int, default=0)

@@ -9,6 +9,7 @@
 It is not in RUN itself, for RUN is the program's, and --fresh puts it aside.
 """
 
+import contextlib
 import datetime
 import json
 import os
@@ -34,25 +35,34 @@ def now() -> str:
 def append_line(folder: Path, values: Mapping[str, Any]) -> None:
     """One more line of starts.jsonl, on disk before this returns."""
     with (folder / STARTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(values) + "\n")
+        file.write("\n" + json.dumps(values) + "\n")  # the line before may be cut off
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(folder: Path, job: str | None = None) -> list[dict[str, Any]]:
-    """The lines of starts.jsonl, of one job or of all. A line cut off by a power loss is left out."""
+    """The lines of starts.jsonl, of one job or of all. What is no such line, as one cut off by a power loss, is left out."""
     path = folder / STARTS
     lines: Sequence[str] = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
     found = []
     for line in lines:
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return [line for line in found if job is None or line["job"] == job]
+    whole = [line for line in found if isinstance(line, dict) and {"job", "step"} <= line.keys()]
+    return [line for line in whole if job is None or line["job"] == job]
 
 
 def read_jobs(folder: Path) -> list[str]:
     """The ids of the newest submission's jobs; none if there is none."""
     path = folder / JOBS
-    return [job["job"] for job in read_object(path, required=("jobs",))["jobs"]] if path.exists() else []
+    return [job["job"] for job in read_submission(path)["jobs"]] if path.exists() else []
+
+
+def read_submission(path: Path) -> dict[str, Any]:
+    """What jobs.json holds; ValueError if it is damaged."""
+    found = read_object(path, required=("jobs", "data", "elements"))
+    if not all(isinstance(job, dict) and {"stage", "job"} <= job.keys() for job in found["jobs"]):
+        raise ValueError(
+            f"{path}: damaged: a job without stage or id; move it away (squeue and the logs beside it tell the rest)"
+        )
+    return found

@@ -80,20 +80,20 @@ def _common(request: Request, name: str, time: str, partition: str = "", array: 
         "account": site.account,
         "partition": partition or site.partition,
         "qos": site.qos,
-        "constraint": site.constraint,
         "time": time,
     }
     return [
         f'--job-name="{name} {request.run.name}"',
         f'--output="{request.folder}/{name}-{log}.log"',
         *(f"--{option}={value}" for option, value in asked.items() if value),
+        *([f'--constraint="{site.constraint}"'] if site.constraint else []),
         *(_quoted(option) for option in options_of(site)),
     ]
 
 
 def _quoted(option: str) -> str:
     name, equals, value = option.partition("=")
-    return f'{name}="{value}"' if " " in value else f"{name}{equals}{value}"
+    return f'{name}="{value}"' if equals else name
 
 
 def _training_options(request: Request) -> list[str]:
@@ -125,7 +125,9 @@ def _training_values(request: Request) -> Values:
     values: dict[str, str | int | tuple[str, ...]] = {
         "recipe": request.recipe,
         "data": str(request.data),
-        "more": (*more, *(["--fresh"] if request.fresh else [])),
+        "more": tuple(more),
+        "fresh": "yes" if request.fresh else "",
+        "script": str(request.folder / ("sweep.sbatch" if request.sweep else "pretrain.sbatch")),
         "gpus": site.gpus_per_node,
         "most_fruitless_starts": site.most_fruitless_starts,
         "heartbeat_s": site.heartbeat_s,

@@ -90,7 +90,14 @@ def _check_paths(request: Request) -> None:
     for option, path in (("--data", request.data), ("--run", request.run)):
         if not _PATH.fullmatch(str(path)):
             raise ValueError(f'{option} {str(path)!r}: sbatch cannot take a path with a control character, ", % or \\')
-    folder = request.folder
+    if not request.run.name:
+        raise ValueError(f"--run {request.run}: expected a directory of its own")
+    data, run, folder = (path.resolve() for path in (request.data, request.run, request.folder))
+    for place in (run, folder):
+        if place == data or place in data.parents or data in place.parents:
+            raise ValueError(
+                f"--run {request.run} and --data {request.data}: one lies in the other, or in {folder}; keep them apart"
+            )
     parent = next(parent for parent in folder.parents if parent.exists())
     if (folder.exists() and not folder.is_dir()) or not parent.is_dir():
         raise ValueError(f"{folder}: not a directory that could be made")
@@ -156,7 +163,7 @@ def estimate_s(request: Request, figures: dict[str, Any]) -> tuple[float | None,
     """Seconds of training that are left, and how that is known. From the run's own speed, if it has begun; else from
     TFLOPS_PER_GPU and 6 floating point operations a parameter and token; else unknown."""
     world, tokens = request.site.world_size, figures["tokens"]
-    rows = _measured(request.run)
+    rows = [] if request.fresh else _measured(request.run)
     if rows:
         rates = sorted(row["tokens_per_s"] / row["world_size"] for row in rows)
         rate = rates[len(rates) // 2]

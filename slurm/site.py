@@ -4,6 +4,7 @@ They are read here, not by a shell: nothing in the file is executed at submissio
 """
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from preprocessing.cli import nearest
 
 SITE_FILE = Path(__file__).parent / "site.env"
+_CONSTRAINT = re.compile(r"[\w.,:@/+=\[\]|&()*!-]+")
 _WORD = re.compile(r"[\w.,:@/+=\[\]-]+")
 _LIMIT = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
@@ -68,7 +70,10 @@ def read_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
     path = SITE_FILE if file is None else file
     values: dict[str, object] = {}
     if file is not None or path.exists():
-        lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        try:
+            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text file: {error}") from error
         values = _values((f"{path}:{number}", line) for number, line in lines)
     values.update(_values((f"--site {override}", override) for override in overrides))
     return Site(**values)  # type: ignore[arg-type]  # _values has converted them
@@ -118,8 +123,11 @@ def _converted(where: str, key: str, text: str, kind: object) -> object:
 def _check(site: Site) -> None:
     for field in dataclasses.fields(site):
         value, key = getattr(site, field.name), field.name.upper()
-        if isinstance(value, str) and field.name not in _SHELL and value and not _WORD.fullmatch(value):
+        word = _CONSTRAINT if field.name == "constraint" else _WORD
+        if isinstance(value, str) and field.name not in _SHELL and value and not word.fullmatch(value):
             raise ValueError(f"{key}={value!r}: expected a word of letters, digits and . , : @ / + = - _ [ ]")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key}={value}: expected a finite number")
         if isinstance(value, (int, float)) and value < 0:
             raise ValueError(f"{key}={value}: expected 0 or more")
     if site.nodes < 1 or site.ranks < 1:
@@ -136,15 +144,23 @@ def _check(site: Site) -> None:
         )
     limit_s(site.cpu_time)
     options_of(site)
+    _words("CONTAINER", site.container)
 
 
 def options_of(site: Site) -> list[str]:
     """SBATCH_OPTIONS as words, each of them an option with its value."""
-    words = shlex.split(site.sbatch_options)
+    words = _words("SBATCH_OPTIONS", site.sbatch_options)
     for word in words:
-        if not re.fullmatch(r"--[a-z][a-z-]*(=[^\"\\]+)?", word):
+        if not re.fullmatch(r"--[a-z][a-z-]*(=[^\"\\\x00-\x1f\x7f]+)?", word):
             raise ValueError(f"SBATCH_OPTIONS: {word!r}: expected long options with their values, --exclusive --mail-type=FAIL")
     return words
+
+
+def _words(key: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{key}={text!r}: {error}; quote its words as in a shell") from None
 
 
 def limit_s(text: str) -> int:

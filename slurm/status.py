@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.json_file import read_object
 from slurm.life import newest_step
-from slurm.records import JOBS, folder_of, read_lines
+from slurm.records import JOBS, folder_of, read_lines, read_submission
 from slurm.submit import queue
 
 HEADINGS = ("stage", "job", "state", "nodes", "left", "where it is")
@@ -19,7 +19,7 @@ def rows(run_dir: Path) -> list[tuple[str, ...]]:
     folder = folder_of(run_dir)
     if not (folder / JOBS).exists():
         raise ValueError(f"{folder / JOBS}: not there: no jobs were submitted for {run_dir}; python -m slurm submit does")
-    known = read_object(folder / JOBS, required=("jobs", "data", "elements"))
+    known = read_submission(folder / JOBS)
     queued = queue([job["job"] for job in known["jobs"]])
     return [
         (job["stage"], name, *state, _progress(job["stage"], name, run_dir, known))

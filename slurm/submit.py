@@ -1,5 +1,6 @@
 """A chain of jobs: checked by SLURM as a whole, then queued as a whole, then recorded."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -61,13 +62,22 @@ def _what(request: Request) -> dict[str, Any]:
 def _sbatch(command: list[str], script: Script, text: str | None = None) -> str:
     """What sbatch answers; ValueError with its reason if it refuses."""
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, env=_environment())
     except FileNotFoundError:
         raise ValueError("no sbatch here: submit from a login node of the cluster; --print shows the jobs anywhere") from None
     if done.returncode:
         lines = [line.removeprefix("sbatch: error: ") for line in done.stderr.strip().splitlines()]
         raise ValueError(f"SLURM refuses {script.name}, nothing is queued: {'; '.join(lines) or done.returncode}")
     return done.stdout.strip()
+
+
+def ignored_variables() -> list[str]:
+    """Those of the user's environment that would go over the options of a script, or hide jobs: they are not passed on."""
+    return sorted(name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_")))
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ignored_variables()}
 
 
 def _check_not_queued(folder: Path) -> None:
@@ -82,7 +92,7 @@ def queue(ids: Sequence[str]) -> dict[str, tuple[str, str, str, str]]:
     """Of those jobs (and elements of arrays, as JOB_N) that SLURM still works on: state, reason, nodes, time left."""
     command = ["squeue", "--noheader", "--array", "--me", "--format=%i|%F|%T|%r|%N|%L"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     except FileNotFoundError:
         raise ValueError("no squeue here: ask on a login node of the cluster") from None
     if done.returncode:

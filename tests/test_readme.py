@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make test": "is what runs this test",
     "make test PYTEST_ARGS=\"-m 'not slow'\"": "the same with a filter",
     "make test PYTEST_ARGS=tests/cluster": "the same with a folder",
+    "make test-all": "the same and more",
     "tensorboard --logdir runs": "a server: it does not end",
 }
 SHORTENED = {

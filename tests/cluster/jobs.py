@@ -19,6 +19,7 @@ from slurm.__main__ import main
 from slurm.records import folder_of, read_lines
 
 FAULTS = ROOT / "tests" / "cluster" / "faults"
+MIDDLE = "step-00000020"  # as in faults/sitecustomize.py
 STEPS = 60
 RUN: Sequence[str] = (
     *SMALL,
@@ -62,7 +63,7 @@ class Submitted:
 
     def wait_for_middle(self, timeout_s: float = 60) -> None:
         """Until the checkpoint is there at which faults/sitecustomize.py does its work."""
-        middle = self.run / "checkpoints" / "step-00000020"
+        middle = self.run / "checkpoints" / MIDDLE
         self.cluster.wait_until(middle.exists, timeout_s, self.log)
 
     def nodes(self) -> list[str]:

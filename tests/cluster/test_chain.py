@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import QUICK, SITE, Submitted, program, submission, submit
+from jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit
 from running import set_options
 
-from slurm.records import folder_of
+from slurm.records import folder_of, read_lines
 
 SHORT = set_options(train__steps=10)
 ONE_EACH = set_options(batch__micro_sequences=1)
@@ -68,13 +68,25 @@ def most_at_once(job: Submitted) -> int:
     return max(sum(start < other_end and other_start < end for other_start, other_end in times) for start, end in times)
 
 
-def test_a_sweep(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
-    job = submit(cluster, tmp_path / "lr", little_corpus, *SHORT, "--sweep", "optim.lr=0.1,0.2", site=ONE_RANK)
-    for element in ("_0", "_1"):
-        cluster.wait(job.jobs["sweep"] + element, "COMPLETED", timeout_s=60)
-    configs = [json.loads((tmp_path / "lr" / f"optim.lr={lr}" / "config.json").read_text()) for lr in ("0.1", "0.2")]
-    assert [config["config"]["optim"]["lr"] for config in configs] == [0.1, 0.2]
-    assert "optim.lr=0.2: finished, 1 start" in job.status()
+def test_each_element_of_a_sweep_has_a_life_of_its_own(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    """One finishes, one is cancelled, and the last, whose id is that of the whole array, crashes and goes on alone."""
+    fault = f"F=(none slow exit); export FAULT=${{F[$SLURM_ARRAY_TASK_ID]}} PYTHONPATH={FAULTS}"
+    site = {**SITE, "NODES": "1", "RANKS_PER_NODE": "2", "SETUP": f"'{fault}'"}
+    job = submit(cluster, tmp_path / "lr", little_corpus, "--sweep", "optim.lr=0.1,0.2,0.3", site=site)
+    runs = [tmp_path / "lr" / f"optim.lr={lr}" for lr in ("0.1", "0.2", "0.3")]
+    elements = [f"{job.jobs['sweep']}_{number}" for number in range(3)]
+    middle = runs[1] / "checkpoints" / MIDDLE
+    cluster.wait_until(middle.exists, 90, job.status)
+    cluster.run("scancel", elements[1])
+    for element, state in ((0, "COMPLETED"), (1, "CANCELLED"), (2, "COMPLETED")):
+        cluster.wait(elements[element], state, timeout_s=90)
+    ends = [[line["end"] for line in read_lines(folder_of(run)) if "end" in line] for run in runs]
+    assert ends == [["finished"], ["terminated", "cancelled"], ["crashed", "finished"]]
+    assert cluster.job(elements[1])["JobState"] == "CANCELLED"
+    assert [cluster.job(element)["Restarts"] for element in elements] == ["0", "0", "1"]
+    configs = [json.loads((run / "config.json").read_text()) for run in runs]
+    assert [config["config"]["optim"]["lr"] for config in configs] == [0.1, 0.2, 0.3]
+    assert "optim.lr=0.3: finished, 2 starts" in job.status()
 
 
 def test_what_is_queued_is_not_queued_twice(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:

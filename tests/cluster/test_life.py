@@ -3,12 +3,15 @@
 Whatever happens to it, the run ends with the losses, and all else, of one that nobody disturbed.
 """
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
 from jobs import QUICK, RUN, SITE, SLOW, Submitted, submit, with_fault
 from ranks import WITHOUT_REPORT, RankServer
+from running import set_options
 from same_run import assert_same
 
 from slurm.records import folder_of
@@ -146,17 +149,51 @@ def test_what_the_program_refuses_is_not_tried_again(cluster: Cluster, little_co
     assert "not a run directory" in job.log()
 
 
-def test_a_node_that_is_not_fit_is_named_and_excluded(
-    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    """Its disk is full: a file system of its own lies over the run's."""
+@pytest.fixture
+def full_disk(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
+    """A node whose disk is full: a file system of its own lies over the run's folder."""
     folder = folder_of(tmp_path / "run")
     folder.mkdir()
     cluster.on("n2", "mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", folder)
+    yield "n2"
+    cluster.on("n2", "umount", folder)
+
+
+def test_a_node_that_is_not_fit_is_named_and_excluded(
+    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path, full_disk: str
+) -> None:
+    """--fresh, too, outlives the start that came to nothing."""
+    shutil.copytree(undisturbed, tmp_path / "run")
+    job = submit(cluster, tmp_path / "run", little_corpus, "--fresh", site=QUICK)
+    assert_finished(job, undisturbed, "bad node")
+    assert f"node {full_disk}: UNFIT: disk: " in job.log()
+    assert job.wait("COMPLETED")["ExcNodeList"] == full_disk
+    assert (tmp_path / "run.1" / "summary.json").exists()
+    assert [line["step"] for line in job.starts()] == [0, 0]
+
+
+def test_a_job_that_needs_the_unfit_node_fails(cluster: Cluster, little_corpus: Path, tmp_path: Path, full_disk: str) -> None:
+    """Excluding it would leave the job in the queue for ever, and the rest of the chain with it."""
+    batch = set_options(batch__global_sequences=6, batch__micro_sequences=1)
+    site = {**QUICK, "NODES": "6"}
+    job = submit(cluster, tmp_path / "run", little_corpus, "--then", "export", *batch, site=site)
+    job.wait("FAILED")
+    assert f"the job cannot run without {full_disk}: not requeued" in job.log()
+    assert job.wait("CANCELLED", stage="export")["Reason"] == "DependencyNeverSatisfied"
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_the_controller_is_away_at_the_decision(
+    cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    job = submit(cluster, tmp_path / "run", little_corpus, site=SLOW)
+    job.wait_for_middle()
+    cluster.run("scancel", "--signal=USR2", job.jobs["pretrain"])
+    cluster.run("pkill", "-KILL", "slurmctld")
     try:
-        job = submit(cluster, tmp_path / "run", little_corpus, site=QUICK)
-        assert_finished(job, undisturbed, "bad node")
-        assert "node n2: UNFIT: disk: " in job.log()
-        assert job.wait("COMPLETED")["ExcNodeList"] == "n2"
+        cluster.wait_until(lambda: "stopped after step" in job.log(), 30, job.log)
+        cluster.wait_until(lambda: job.log().count("Unable to contact slurm controller") > 0, 60, job.log)
     finally:
-        cluster.on("n2", "umount", folder)
+        cluster.run("slurmctld")
+    assert_finished(job, undisturbed, "stopped")

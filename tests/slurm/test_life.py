@@ -58,6 +58,7 @@ def lines(*events: int | str) -> list[dict[str, Any]]:
         ([0, "crashed", 0, "stopped", 0], 0, 2),  # asked to stop: says nothing
         ([0, "terminated", 0, "terminated", "crashed", 0], 0, 1),  # by SLURM, before its shell could say how
         ([0, "timeout", 0, "timeout", "cancelled", 0], 0, 3),
+        ([0, "cancelled", 0, "cancelled", 0], 0, 1),  # taken away and requeued by SLURM
         ([0, "preempted", 0, "preempted", 0, "bad node", 0], 0, 1),
         ([0, "crashed", 0, "crashed", 0, "crashed", 20, "crashed"], 20, 1),
     ],
@@ -123,5 +124,46 @@ def test_who_is_ended_by_slurm_is_not_to_blame_but_at_the_time_limit(run: Path, 
 def test_a_line_cut_by_a_power_loss_is_left_out(run: Path) -> None:
     life.start(run, "7", "n1", most=3)
     with (folder_of(run) / "starts.jsonl").open("a") as file:
-        file.write('{"at": "20')
-    assert len(read_lines(folder_of(run))) == 1
+        file.write('[]\n"x"\n{"at": "20')
+    assert life.start(run, "7", "n1", most=3) is None  # and does not take the next one with it
+    assert len(read_lines(folder_of(run))) == 2
+
+
+def test_a_full_disk_makes_no_failure_of_a_finished_run(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.start(run, "7", "n1", most=3)
+    (folder_of(run) / OUTCOME).write_text(json.dumps({"outcome": "finished"}))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(life, "append_line", full)
+    assert life.end(run, "7", 0, "RUNNING|None|N/A|", most=3).do == "done"
+
+
+def words(run: Path, verb: str, *more: str) -> list[str]:
+    return [verb, "--run", str(run), "--job", "7", "--most", "2", "--nodes", "n1", *more]
+
+
+def test_fresh_is_done_once_by_whichever_start_gets_so_far(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(run, 30)
+    (run / "config.json").write_text("{}")
+    for _ in range(2):
+        assert life.main(words(run, "start", "--fresh")) == 0
+        save(run, 10)
+        assert [path.name for path in sorted(run.parent.glob("run*"))] == ["run", "run.1", "run.slurm"]
+        (run / "checkpoints" / "step-00000010").rmdir()
+    assert [line["step"] for line in read_lines(folder_of(run))] == [0, 0]
+    assert "run.1 now" in capsys.readouterr().out
+
+
+def test_fresh_refuses_what_is_no_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run.mkdir()
+    (run / "mine.txt").touch()
+    assert life.main(words(run, "start", "--fresh")) == life.NO_MORE
+    assert "not a run directory" in capsys.readouterr().out
+
+
+def test_unfit_nodes_again_and_again_give_up(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = [life.main(words(run, "bad-nodes")) for _ in range(3)]
+    assert codes == [0, 0, life.NO_MORE]
+    assert "3 starts in a row nodes were unfit" in capsys.readouterr().out

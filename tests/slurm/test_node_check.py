@@ -97,9 +97,26 @@ def test_nobody_answers_and_the_port_is_taken() -> None:
 def test_the_line_of_a_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in (("PIPELINE_HOSTS", "n1"), ("SLURMD_NODENAME", "n1"), ("SLURM_JOB_ID", "3")):
         monkeypatch.setenv(name, value)
-    assert main(["--folder", str(tmp_path)]) == 0
-    assert main(["--folder", str(tmp_path), "--disk-bytes", str(10**18), "--memory-bytes", str(10**18)]) == 0
+    (tmp_path / "manifest.json").touch()
+    folders = ["--folder", str(tmp_path), "--data", str(tmp_path)]
+    assert main(folders) == 0
+    assert (
+        main(
+            [
+                "--folder",
+                str(tmp_path),
+                "--data",
+                str(tmp_path / "none"),
+                "--disk-bytes",
+                str(10**18),
+                "--memory-bytes",
+                str(10**18),
+            ]
+        )
+        == 0
+    )
     fit, unfit = capsys.readouterr().out.splitlines()
     assert fit == "node n1: fit"
     assert unfit.startswith("node n1: UNFIT: disk: ")
     assert "; memory: " in unfit
+    assert "; corpus: " in unfit

@@ -79,5 +79,9 @@ def test_time_limits(text: str, seconds: int) -> None:
     assert limit_s(text) == seconds
 
 
+def test_a_constraint_has_a_syntax_of_its_own(tmp_path: Path) -> None:
+    assert site(tmp_path, "CONSTRAINT='[a100|h100]&ib'\n").constraint == "[a100|h100]&ib"
+
+
 def test_options_for_all_jobs(tmp_path: Path) -> None:
     assert options_of(site(tmp_path, "SBATCH_OPTIONS='--exclusive --comment=\"a b\"'\n")) == ["--exclusive", "--comment=a b"]

@@ -5,6 +5,7 @@ Without a cluster: tests/cluster/ has a real one.
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--site", "ACCOUNT=$(id)"], "a word"),
         (["--site", "NODES=2", "--nodes", "4"], "twice"),
         (["--then", "finetune"], "invalid choice"),
+        (["--run", "/"], "directory of its own"),
+        (["--site", "TFLOPS_PER_GPU=nan"], "finite"),
+        (["--site", 'CONTAINER="apptainer \'x"'], "CONTAINER"),
+        (["--site", "SBATCH_OPTIONS='--comment=a\nid'"], "long options"),
+        (["--site-file", "/bin/ls"], "not a text file"),
         (["--sweep", "lr=1,2"], "section.key"),
         (["--sweep", "optim.lr=0.1,$(id)"], "directory's name"),
         (["--sweep", "optim.lr=0.1,-1"], "above zero"),
@@ -71,6 +77,22 @@ def test_a_corpus_that_is_not_there(say, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ['a"b', "a\nb", "a%jb", "a\\b", "a\x07"])
 def test_a_path_that_sbatch_cannot_take(say, tmp_path: Path, name: str) -> None:
     assert "sbatch cannot take" in say("--run", str(tmp_path / name))[2]
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "data"), [("c/run", "c"), ("c", "c/data"), ("c", "c"), ("c", "c.slurm"), ("c", "c.slurm/d")]
+)
+def test_run_and_corpus_lie_apart(say, tmp_path: Path, run_dir: str, data: str) -> None:
+    words = ["--source", "builtin", "--run", str(tmp_path / run_dir)]
+    assert "keep them apart" in say(*words, data=tmp_path / data)[2]
+
+
+def test_damaged_records(say, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.slurm").mkdir()
+    (tmp_path / "run.slurm" / "jobs.json").write_text('{"jobs": [{}], "data": "", "elements": []}')
+    assert "jobs.json: damaged" in say()[2]
+    assert program.main(["status", "--run", str(tmp_path / "run")]) == 2
+    assert "jobs.json: damaged" in capsys.readouterr().err
 
 
 def test_another_run_is_in_the_way(say, tmp_path: Path) -> None:
@@ -104,6 +126,11 @@ def test_print_shows_what_a_sweep_and_a_build_would_be(say, tmp_path: Path) -> N
     assert "build=('--source=builtin' '--vocab-size' '1024')\n" in out
 
 
+def test_variables_that_would_go_over_the_scripts_are_named(say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_NO_REQUEUE", "1")
+    assert "not used     SBATCH_NO_REQUEUE" in say("--print")[1]
+
+
 def test_the_estimate() -> None:
     figures = {"parameters": 10**8, "tokens": 10**9}
     asked = Request("tiny", Path("d"), Path("/nowhere/r"), Site(nodes=2, gpus_per_node=4, tflops_per_gpu=100))
@@ -116,7 +143,9 @@ def test_the_estimate_of_a_run_that_has_begun(tmp_path: Path) -> None:
     rows = [{"kind": "train", "step": n, "tokens": n * 1000, "tokens_per_s": 500.0, "world_size": 2} for n in (1, 2, 3)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = Request("tiny", Path("d"), tmp_path, Site(nodes=2, gpus_per_node=4, tflops_per_gpu=100))
-    assert estimate_s(asked, {"parameters": 1, "tokens": 13_000})[0] == pytest.approx(10_000 / (250 * 8))
+    figures = {"parameters": 1, "tokens": 13_000}
+    assert estimate_s(asked, figures)[0] == pytest.approx(10_000 / (250 * 8))
+    assert "TFLOPS" in estimate_s(replace(asked, fresh=True), figures)[1]
 
 
 def test_status_of_nothing(tmp_path: Path) -> None:
