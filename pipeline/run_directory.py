@@ -79,7 +79,7 @@ def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> I
     is put aside first. Returns the lock on it: while the process holds it, no other one trains this run."""
     if not fresh:
         check_run(run_dir, wanted)
-    elif not _is_empty(run_dir):
+    elif not is_empty(run_dir):
         put_aside(run_dir.resolve())
     run_dir.resolve().mkdir(parents=True, exist_ok=True)  # where a link points at, if RUN is one
     held = lock(run_dir)
@@ -136,7 +136,7 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise ValueError(f"{run_dir} cannot be made: {parent} is not a directory that can be written to")
         return
-    if _is_empty(run_dir):
+    if is_empty(run_dir):
         return
     path = run_dir / "config.json"
     if not path.is_file():
@@ -145,7 +145,7 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
     check_same(read_object(path, required=RUN_FILE_KEYS), wanted, run_dir, remedy)
 
 
-def _is_empty(run_dir: Path) -> bool:
+def is_empty(run_dir: Path) -> bool:
     """Is there nothing, or nothing but what a start leaves that was killed before it had written config.json?"""
     if not run_dir.exists():
         return True

@@ -118,10 +118,10 @@ def start(run_dir: Path, job: str, nodes: str, most: int, fresh: bool = False) -
 
 
 def _put_aside_once(run_dir: Path, done: Path) -> None:
-    from pipeline.run_directory import put_aside
+    from pipeline.run_directory import is_empty, put_aside
 
     if not done.exists():
-        if run_dir.exists() and any(run_dir.iterdir()):
+        if not is_empty(run_dir):
             put_aside(run_dir.resolve())
         done.touch()
 

@@ -109,8 +109,13 @@ def submission(run: Path, data: Path, *more: str | Path, site: Mapping[str, str]
 
 
 def submit(cluster: Cluster, run: Path, data: Path, *more: str | Path, site: Mapping[str, str] = SITE) -> Submitted:
-    """Queue it on the head."""
+    """Queue it."""
     said = program(cluster, *submission(run, data, *more, site=site))
+    return submitted(cluster, run, said)
+
+
+def submitted(cluster: Cluster, run: Path, said: str) -> Submitted:
+    """The newest submission of a run, of which submit said this."""
     jobs = json.loads((folder_of(run) / "jobs.json").read_text())["jobs"]
     return Submitted(cluster, run, {job["stage"]: job["job"] for job in jobs}, said)
 

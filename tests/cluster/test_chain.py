@@ -3,12 +3,13 @@
 import json
 import pydoc_data.topics
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit
-from running import set_options
+from jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit, submitted
+from running import ROOT, set_options
 
 from slurm.records import folder_of, read_lines
 
@@ -90,7 +91,10 @@ def test_each_element_of_a_sweep_has_a_life_of_its_own(cluster: Cluster, little_
 
 
 def test_what_is_queued_is_not_queued_twice(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
-    job = submit(cluster, tmp_path / "run", little_corpus, "--site", "SBATCH_OPTIONS=--hold")
+    words = submission(tmp_path / "run", little_corpus, "--site", "SBATCH_OPTIONS=--hold")
+    done = cluster.run(sys.executable, "-m", "slurm", *words, env={"PYTHONPATH": str(ROOT)})  # as a user does
+    job = submitted(cluster, tmp_path / "run", done.stdout)
+    assert f"scancel {job.jobs['pretrain']}" in done.stdout
     assert "already in the queue" in program(cluster, *submission(tmp_path / "run", little_corpus), refused=True)
     assert re.search(r"pretrain +\d+ +PENDING \(JobHeldUser\)", job.status())
     cluster.run("scancel", job.jobs["pretrain"])

@@ -120,3 +120,6 @@ def test_the_line_of_a_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
     assert unfit.startswith("node n1: UNFIT: disk: ")
     assert "; memory: " in unfit
     assert "; corpus: " in unfit
+    monkeypatch.setenv("PIPELINE_HOSTS", "first.invalid n1")
+    assert main([*folders, "--wait-s", "0.2"]) == 0
+    assert "UNFIT: network: the first node, first.invalid:15003, could not be reached" in capsys.readouterr().out
