@@ -77,6 +77,8 @@ def check(request: Request) -> dict[str, Any]:
     _check_paths(request)
     if request.sweep and request.then:
         raise ValueError(f"--then {request.then[0]} goes with one run, not with --sweep")
+    if request.build and not request.sources:
+        raise ValueError("--build says how a corpus is to be built: give --source, too, or leave it out")
     if request.tasks < 1 or request.at_most < 0:
         raise ValueError(f"--tasks {request.tasks} --at-most {request.at_most}: expected at least 1 and 0 (no limit)")
     if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():

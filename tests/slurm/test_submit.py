@@ -60,6 +60,7 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--tasks", "0"], "--tasks 0"),
         (["--source", "builtin", "--build", "--vocab-size 2000"], "built with vocab_size = 1024"),
         (["--build", "'open"], "quote"),
+        (["--build", "--vocab-size 1024"], "give --source"),
     ],
 )
 def test_refused(say, tmp_path: Path, more: list[str], words: str) -> None:
