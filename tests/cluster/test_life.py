@@ -14,6 +14,7 @@ from ranks import WITHOUT_REPORT, RankServer
 from running import set_options
 from same_run import assert_same
 
+from slurm.life import BLAMELESS
 from slurm.records import folder_of
 
 
@@ -80,7 +81,9 @@ def test_preemption_before_the_training_has_begun(
     cluster.wait_until(lambda: len(job.starts()) == 1, 30, job.log)
     preempt(cluster, job)
     job.wait("COMPLETED")
-    assert job.ends() in (["preempted", "finished"], ["terminated", "finished"])  # before or after the signal to the ranks
+    *ends, last = job.ends()
+    assert last == "finished"
+    assert set(ends) <= set(BLAMELESS)  # which of them depends on how far it was
     assert_same(job.run, undisturbed)
 
 
@@ -94,8 +97,9 @@ def test_cancelled_stays_cancelled(cluster: Cluster, little_corpus: Path, tmp_pa
     job = submit(cluster, tmp_path / "run", little_corpus, site=SLOW)
     job.wait_for_middle()
     cluster.run("scancel", job.jobs["pretrain"])
-    cluster.wait_until(lambda: job.ends() == ["terminated", "cancelled"], 30, job.log)
     assert job.wait("CANCELLED")["Restarts"] == "0"
+    assert job.ends()[0] == "terminated"
+    assert set(job.ends()) <= {"terminated", "cancelled"}
     assert cluster.run("squeue", "--noheader").stdout == ""
 
 
