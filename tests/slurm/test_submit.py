@@ -4,12 +4,11 @@ Without a cluster: tests/cluster/ has a real one.
 """
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, refused, run
+from running import ROOT, SMALL, refused, run_cli
 
 from slurm import __main__ as program
 from slurm.request import Request, estimate_s
@@ -150,11 +149,11 @@ def test_the_estimate_of_a_run_that_has_begun(tmp_path: Path) -> None:
 
 
 def test_status_of_nothing(tmp_path: Path) -> None:
-    refused(run([*shlex.split("python -m slurm status --run"), tmp_path / "none"]), "no jobs were submitted")
+    refused(run_cli("slurm", "status", "--run", tmp_path / "none"), "no jobs were submitted")
 
 
 def test_the_help_texts() -> None:
     for verb in ("submit", "status"):
-        done = run(["python", "-m", "slurm", verb, "--help"])
+        done = run_cli("slurm", verb, "--help")
         assert done.returncode == 0
         assert str(ROOT) not in done.stdout
