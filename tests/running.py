@@ -5,8 +5,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+def long(*values: Any) -> list[Any]:
+    """Parameters of a test that `make test` leaves out and `make test-all` does not."""
+    return [pytest.param(value, marks=pytest.mark.long) for value in values]
 
 
 def worker_environment(**extra: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT
+from running import ROOT, long
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -19,6 +19,7 @@ COMMANDS = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
+TESTED = {"python -m pipeline certify": "test_certify.py runs the same"}
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
     "make test": "is what runs this test",
@@ -62,7 +63,9 @@ def test_the_readme_has_commands_and_every_exception_is_one_of_them() -> None:
     assert set(ELSEWHERE) <= set(COMMANDS), "an exception for a command that is gone"
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "command", [*(c for c in COMMANDS if c not in {*ELSEWHERE, *TESTED}), *long(*(c for c in COMMANDS if c in TESTED))]
+)
 def test_command_runs(command: str, folder: Path) -> None:
     """In the README's order: later commands use what earlier ones made."""
     words = ["bash", "-c", shortened(command)]

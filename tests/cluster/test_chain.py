@@ -69,6 +69,7 @@ def most_at_once(job: Submitted) -> int:
     return max(sum(start < other_end and other_start < end for other_start, other_end in times) for start, end in times)
 
 
+@pytest.mark.long
 def test_each_element_of_a_sweep_has_a_life_of_its_own(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
     """One finishes, one is cancelled, and the last, whose id is that of the whole array, crashes and goes on alone."""
     fault = f"F=(none slow exit); export FAULT=${{F[$SLURM_ARRAY_TASK_ID]}} PYTHONPATH={FAULTS}"

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import long
 from small_corpora import ROOT, VOCAB_SIZE, build_small, content, run_cli
 
 SEED = 20261121
-KILLS = 50
 SLICE_MB = 0.01
 COMMAND = (sys.executable, "-m", "preprocessing", "build", "--vocab-size", str(VOCAB_SIZE), "--heldout-fraction", "0.1")
 
@@ -27,17 +27,18 @@ def start(articles: Path, out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True)
 
 
-def test_random_kills(undisturbed: dict[str, bytes], articles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [15, *long(50)])
+def test_random_kills(wanted: int, undisturbed: dict[str, bytes], articles: Path, tmp_path: Path) -> None:
     """The whole session is killed, or the parent alone: its workers must end by themselves and harm nothing."""
     generator = random.Random(SEED)
     kills = builds = 0
-    while kills < KILLS:
+    while kills < wanted:
         out = tmp_path / f"out{builds}"
         while True:
             process = start(articles, out)
             try:
                 longest_s = 2.5 if generator.random() < 0.8 else 8.0  # now and then long enough to get on with it
-                moment_s = generator.uniform(0.2, longest_s) if kills < KILLS else None
+                moment_s = generator.uniform(0.2, longest_s) if kills < wanted else None
                 process.communicate(timeout=moment_s)
             except subprocess.TimeoutExpired:
                 if generator.random() < 0.7:

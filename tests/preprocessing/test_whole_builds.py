@@ -99,7 +99,7 @@ def test_near_duplicates_and_other_languages_go(topics: Rows, tmp_path: Path) ->
     assert_audited(corpus)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_samples(tmp_path: Path) -> None:
     """Wikipedia, novels and a MediaWiki dump by one command; minutes."""
     if not SAMPLE.is_dir():
