@@ -1,4 +1,4 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify."""
+"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import checkpoint_verbs
+from pipeline.memory import verb as memory_verb
 from pipeline.stopping import outcome_in
 from preprocessing import cli
 
@@ -68,6 +69,7 @@ def _parser() -> cli.Parser:
         ("report", "curves and figures of a run, in one HTML file", REPORT, _report, _add_report_arguments),
         ("invariance", "is a recipe's model exactly scale invariant?", INVARIANCE, _invariance, _add_invariance_arguments),
         ("certify", "is what runs here the recipe on paper?", CERTIFY, _certify, _add_certify_arguments),
+        ("memory", "what each rank holds, beside AdamW", memory_verb.TEXT, memory_verb.run, _add_memory_arguments),
     ):
         verb = verbs.add_parser(
             name,
@@ -110,6 +112,9 @@ def _add_pretrain_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--fresh", action="store_true", help="begin anew; the run that is there is renamed, never deleted")
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
     verb.add_argument("--world-size", type=int, metavar="N", help="with --dry-run: plan for N ranks (default: those running)")
+    verb.add_argument(
+        "--gpu-gib", type=float, metavar="G", help="with --dry-run: does it fit G GiB a rank? (default: this machine's)"
+    )
     verb.add_argument("--json", action="store_true", help="final figures alone on standard output, as JSON")
     verb.add_argument(
         "--outcome", type=Path, metavar="FILE", help="write there how it ended (finished, stopped, refused), for a batch system"
@@ -135,6 +140,11 @@ def _add_invariance_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights and the input; default: 0")
 
 
+def _add_memory_arguments(verb: argparse.ArgumentParser) -> None:
+    _add_recipe_arguments(verb)
+    memory_verb.add_arguments(verb)
+
+
 def _add_certify_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--matrix", choices=("quick", "full"), default="quick", help="default: quick, about a minute on two cores"
@@ -155,13 +165,18 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     config = load_recipe(args.recipe, args.overrides)
     world = world_from(os.environ)
+    if args.gpu_gib is not None and not (args.dry_run and args.gpu_gib > 0):
+        raise ValueError(f"--gpu-gib {args.gpu_gib:g} goes with --dry-run and is above zero; a real run looks at its GPU")
     if args.world_size is not None and not args.dry_run:
         raise ValueError("--world-size goes with --dry-run; a real run has as many ranks as the launcher starts")
     if args.dry_run:
         from pipeline.dry_run import dry_run
+        from pipeline.memory.fits import device_memory
 
         world_size = world.size if args.world_size is None else args.world_size
-        figures = dry_run(config, args.recipe, args.data, None if args.fresh else args.run_dir, world_size)
+        run_dir = None if args.fresh else args.run_dir
+        device = device_memory() if args.gpu_gib is None else (int(args.gpu_gib * 2**30), "such a GPU")
+        figures = dry_run(config, args.recipe, args.data, run_dir, world_size, device=device)
         if world.is_main:
             show(figures, args.json)
         return 0

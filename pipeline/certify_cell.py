@@ -26,6 +26,8 @@ SCALED_DOWN = {
     "sub_group_size": 3000,
     "stage3_prefetch_bucket_size": 6000,
     "stage3_param_persistence_threshold": 25,
+    "stage3_max_live_parameters": 3000,
+    "stage3_max_reuse_distance": 3000,
 }
 # Odd sizes, so that every cut needs padding; scores well above 0, because gradients through nearly empty attention rows are
 # so ill-conditioned that fp32 alone is off by more than 1e-5.
@@ -34,6 +36,7 @@ COMMON = (
     *(f"model.{setting}" for setting in SMALL_MODEL),
     f"data.seq_len={LENGTH}",
     f"train.steps={STEPS + 1}",
+    "train.update_elements=2000",
 )
 # What is trained: recipe settings that let some steps be clipped and others not.
 CASES: dict[str, tuple[str, ...]] = {

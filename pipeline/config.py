@@ -105,6 +105,8 @@ class TrainConfig:
     checkpoint_every_steps: int = 500
     keep_last_checkpoints: int = 0  # the newest so many are kept; 0: all, none is ever deleted
     keep_every_steps: int = 0  # of the older ones, those at multiples of this are kept, too; 0: none
+    activation_checkpointing: bool = False  # keep one tensor a layer and compute the layers again in the backward pass
+    update_elements: int = 1_000_000  # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once
     timeout_s: float = 300.0  # a run that gets no further for so long ends, and says which rank is to blame
     max_nonfinite_steps: int = 5  # so many skipped steps in a row end the run with an error
 
@@ -281,7 +283,10 @@ def _validate_rates(name: str, optim: OptimConfig | HeadOptimConfig, steps: int)
         raise ValueError(f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {steps}")
 
 
-_MAY_BE_ZERO = {"weight_decay", "warmup_steps", "seed", "score_offset", "keep_last_checkpoints", "keep_every_steps"}
+_MAY_BE_ZERO = {
+    *("weight_decay", "warmup_steps", "seed", "score_offset"),
+    *("keep_last_checkpoints", "keep_every_steps", "update_elements"),
+}
 
 
 def _check_positive(section: Any, prefix: str = "") -> None:

@@ -25,6 +25,9 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
         "cpu_offload",
         "_wait_for_offload_copies",
         "single_partition_of_fp32_groups",
+        "check_grad_overflow",
+        "get_grad_norm_direct",
+        "complete_grad_norm_calculation_for_cpu_offload",
         "overflow",
         "step",
     ),
@@ -37,6 +40,8 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
         "averaged_gradients",
         "offload_optimizer",
         "grad_partitions_flat_buffer",
+        "get_grad_norm_direct",
+        "complete_grad_norm_calculation_for_cpu_offload",
         "overflow",
         "step",
     ),
@@ -147,6 +152,19 @@ def _zero_3_gradient(wrapper: Any, sub_group: int, index: int, start: int, numel
         return offloaded[start : start + numel]
     gradient: Tensor = wrapper.averaged_gradients[sub_group][index]
     return gradient.view(-1)[:numel]
+
+
+def take_over_norms(wrapper: Any, is_finite: Callable[[], bool]) -> None:
+    """Have ZeRO skip a step by our decision instead of norms of its own, which are not used for anything else (it does not
+    clip here). They would cost another pass over the gradients, a float64 copy of the largest of them, and they overflow
+    where ours do not."""
+
+    def norm(*_: Any) -> Tensor:
+        return torch.tensor(0.0 if is_finite() else -1.0)  # -1: DeepSpeed's own mark of an invalid norm
+
+    if type(wrapper).__name__ in ("DeepSpeedZeroOptimizer", "DeepSpeedZeroOptimizer_Stage3"):
+        wrapper.get_grad_norm_direct = wrapper.complete_grad_norm_calculation_for_cpu_offload = norm
+        wrapper.check_grad_overflow = False  # stages 1 and 2: a look for infinities before the norms
 
 
 def before_norms(wrapper: Any) -> None:

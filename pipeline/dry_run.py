@@ -11,6 +11,9 @@ from pipeline.config import RunConfig, TrainConfig, batch_arithmetic
 from pipeline.data import PretrainingData
 from pipeline.ds_config import load_ds_config, precision
 from pipeline.evaluate import heldout_data
+from pipeline.memory.fits import check_fits
+from pipeline.memory.predict import predict
+from pipeline.memory.system import System
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import parameter_groups
 from pipeline.run_directory import check_run, run_file
@@ -27,9 +30,11 @@ def dry_run(
     run_dir: Path | None,
     world_size: int,
     verify: Literal["sizes", "hashes"] = "hashes",
+    device: tuple[int, str] | None = None,
 ) -> dict[str, Any]:
     """The figures of the run on `world_size` ranks, in a run directory that it fits to (None: in a new one); ValueError for
-    anything that would stop it. Allocates no weights. `verify`: how well the corpus' files are looked at."""
+    anything that would stop it. Allocates no weights. `verify`: how well the corpus' files are looked at; `device`:
+    bytes that each rank has, and of what, if that is known."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
     corpus = open_corpus(data_dir, verify)
@@ -37,6 +42,9 @@ def dry_run(
         check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
+    system = System(recipe, config, corpus.vocab_size, world_size)
+    if device is not None:
+        check_fits(system, *device)
     of_rule = _parameters_of_rule(config, corpus.vocab_size, corpus.unigram_counts("train"))
     memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {
@@ -59,6 +67,7 @@ def dry_run(
         "train_shards": len(corpus.shards("train")),
         "heldout_sequences": heldout_data(corpus, config).n_samples,
         **{f"{kind}_bytes_per_rank": count for kind, count in memory.items()},
+        **({} if "offload_optimizer" in system.zero else {"predicted_peak_bytes_per_rank": predict(system).largest}),
         **_checkpoint_figures(of_rule, config.train, world_size if mechanics["zero_optimization"]["stage"] else 1),
     }
 

@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.deepspeed_internals import after_step, before_norms, loss_scale_of, missing_name, read_partitions, was_skipped
+from pipeline.deepspeed_internals import (
+    after_step,
+    before_norms,
+    loss_scale_of,
+    missing_name,
+    read_partitions,
+    take_over_norms,
+    was_skipped,
+)
 from pipeline.launch import World, device_index, export
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.ranks import Ranks
@@ -28,6 +36,7 @@ logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import deepspeed
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
     from deepspeed.utils import logger as deepspeed_logger
 
 # `import deepspeed.comm.torch as …` would give torch itself: the package binds that name over its own module's.
@@ -110,7 +119,7 @@ def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionar
     DeepSpeed does not keep what the decision needs.
     """
     names = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-    with _quiet():
+    with _quiet(), _no_initial_gradients():
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=ds_dictionary)
     wrapper = engine.optimizer
     optimizer.attach(read_partitions(wrapper, names, optimizer, torch.distributed.all_reduce, device))
@@ -134,6 +143,7 @@ def whole_parameters(built: Any) -> Iterator[tuple[nn.Parameter, Tensor]]:
 def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
     """ZeRO's step() calls the client's once per group; the decision must come once, before the first of them."""
     wrapped_step: Callable[..., Any] = wrapper.step
+    take_over_norms(wrapper, lambda: optimizer.decision is not None and optimizer.decision.finite)
 
     def step(*args: Any, **kwargs: Any) -> Any:
         before_norms(wrapper)
@@ -144,6 +154,17 @@ def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
         return result
 
     wrapper.step = step
+
+
+@contextlib.contextmanager
+def _no_initial_gradients() -> Iterator[None]:
+    """Stages 1 and 2 would start with an fp32 gradient of everything, which nothing reads: the largest peak of a run."""
+    made = DeepSpeedZeroOptimizer.initialize_optimizer_states
+    DeepSpeedZeroOptimizer.initialize_optimizer_states = lambda self: made(self) if self.cpu_offload else None
+    try:
+        yield
+    finally:
+        DeepSpeedZeroOptimizer.initialize_optimizer_states = made
 
 
 @contextlib.contextmanager

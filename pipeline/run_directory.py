@@ -35,6 +35,8 @@ FREE_TO_CHANGE = {
         "keep_last_checkpoints",
         "keep_every_steps",
         "max_nonfinite_steps",
+        "activation_checkpointing",
+        "update_elements",
         "timeout_s",
     },
     "batch": {"micro_sequences"},

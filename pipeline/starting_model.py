@@ -14,7 +14,9 @@ from preprocessing.shards import Corpus
 
 def empty_model(config: RunConfig, corpus: Corpus) -> PretrainingModel:
     """With torch's own initialisation: to be filled."""
-    return build_model(config.model, corpus.vocab_size, config.data.objective == "mlm+nsp", corpus.unigram_counts("train"))
+    model = build_model(config.model, corpus.vocab_size, config.data.objective == "mlm+nsp", corpus.unigram_counts("train"))
+    model.encoder.activation_checkpointing = config.train.activation_checkpointing
+    return model
 
 
 def initial_model(

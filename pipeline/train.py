@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from pipeline.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.evaluate import evaluate, heldout_data
 from pipeline.json_file import write_object
 from pipeline.launch import World
+from pipeline.memory.fits import check_fits, device_memory
+from pipeline.memory.system import System
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.monitor import Monitor
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
@@ -68,10 +71,13 @@ def pretrain(job: Job, world: World) -> bool:
 
 
 def _checked_start(job: Job, ds_dictionary: dict[str, Any], ranks: Ranks) -> Corpus:
-    """Rank 0 checks the corpus' hashes and the run directory for all, then every rank opens the corpus."""
+    """Rank 0 checks the corpus' hashes, the memory and the run directory for all, then every rank opens the corpus."""
 
     def check() -> None:
-        held = open_run(job.run_dir, run_file(job.config, job.recipe, open_corpus(job.data_dir)), job.fresh)
+        corpus = open_corpus(job.data_dir)
+        system = System(job.recipe, job.config, corpus.vocab_size, ranks.size)
+        check_fits(system, *device_memory(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), job.fresh)
         atexit.register(held.close)  # the lock is this process's until its end
         make_place(job.run_dir)
         if not (job.run_dir / "summary.json").exists():  # a finished run keeps what it was made with

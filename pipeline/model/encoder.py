@@ -18,6 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.config import ModelConfig
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
@@ -110,8 +111,11 @@ def _join_bert(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: n
 class Encoder(nn.Module):
     """Token ids to hidden states of width D.
 
-    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None) -> [B, L, D].
+    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None) -> [B, L, D]. With
+    `activation_checkpointing` only the stream between layers is kept for the backward pass, which computes each layer again.
     """
+
+    activation_checkpointing = False
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
@@ -132,5 +136,8 @@ class Encoder(nn.Module):
         else:
             x_BLD = self.embedding_norm(x_BLD)
         for layer in self.layers:
-            x_BLD = layer(x_BLD, mask_BL)
+            if self.activation_checkpointing and torch.is_grad_enabled():  # nothing here draws random numbers
+                x_BLD = checkpoint(layer, x_BLD, mask_BL, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_BLD = layer(x_BLD, mask_BL)
         return x_BLD if self.kind == "bert" else layer_norm(x_BLD)

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.precision import wide
-
 
 class _LayerNorm(torch.autograd.Function):
     """torch's own kernels, with 1/σ of a constant row put to 0: then both its output and its gradient are 0, without
@@ -41,6 +39,7 @@ def layer_norm(x_BLD: Tensor) -> Tensor:
 
 
 def row_norms(weight_VD: Tensor) -> Tensor:
-    """||w_v|| of each row, [V], in fp32 at least; 1 for a zero row: dividing by it is safe, its gradient is finite."""
-    square_V = wide(weight_VD).square().sum(dim=-1)
-    return torch.where(square_V > 0, square_V, 1.0).sqrt()
+    """||w_v|| of each row, [V], in fp32 at least; 1 for a zero row: dividing by it is safe, its gradient is zero."""
+    at_least = torch.promote_types(weight_VD.dtype, torch.float32)
+    norm_V = torch.linalg.vector_norm(weight_VD, dim=-1, dtype=at_least)  # keeps no copy of the weights
+    return torch.where(norm_V > 0, norm_V, 1.0)

@@ -10,7 +10,7 @@ invariant matrix by itself. It may be spread over several parameter groups, sub-
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 from pipeline.optim import lamb
-from pipeline.optim.partitions import Partitions
+from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 from pipeline.precision import wide
 
 # fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. On a CPU one sum over 1e8
 # elements is off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than
 # the memory. A GPU adds in thousands of threads, so that its sums are short anyway, and its time goes into the launches.
-CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**24
+CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**22
 STOP = ("stop", None)
 
 
@@ -46,7 +46,7 @@ class Decision:
     `coefficients` are the groups'; `sets` the clip sets by name. `x_norm`, `g_norm` are of everything that is clipped.
     `cosine` is <x, g>/(||x||·||g||) of it, 0 for a scale invariant function (Euler), where it was asked for.
     `stop`: some rank was asked to end the run after this step.
-    `lamb_directions` are this rank's r of each LAMB fragment; `trust_ratios` are the model's, by name.
+    `trust_ratios` are of LAMB's tensors, by name; `lamb_moved` names those of which this rank has a gradient.
     """
 
     finite: bool
@@ -57,7 +57,7 @@ class Decision:
     g_norm: float = math.nan
     cosine: float | None = None
     trust_ratios: dict[str, float] = field(default_factory=dict)
-    lamb_directions: dict[str, Tensor] = field(default_factory=dict)
+    lamb_moved: frozenset[str] = frozenset()
 
     @property
     def coefficient(self) -> float:
@@ -87,14 +87,14 @@ def decide(
     the number this update would have in LAMB's bias correction. A rank's wish to stop travels with the norms, so that all ranks
     agree on the step without another collective."""
     gradients = partitions.gradients()
-    directions = {
-        f.name: lamb.direction(
-            f.master, lamb_state(f), wide(gradients[f.name]), count=lamb_count, **_lamb_settings(groups[f.group])
-        )
-        for f in partitions.fragments
-        if groups[f.group]["rule"] == "lamb" and f.name in gradients
-    }
-    sums = _global_sums(partitions, groups, gradients, directions, with_cosine, asks_to_stop)
+    moved = [f for f in partitions.fragments if groups[f.group]["rule"] == "lamb" and f.name in gradients]
+
+    def directions() -> Iterator[tuple[str, Tensor]]:
+        for f in moved:
+            for r in lamb_directions(f, lamb_state(f), gradients[f.name], groups[f.group], lamb_count):
+                yield f.name, r
+
+    sums = _global_sums(partitions, groups, gradients, moved, directions(), with_cosine, asks_to_stop)
     stop = sums.pop(STOP) > 0
     if not all(map(math.isfinite, sums.values())):
         return Decision(finite=False, stop=stop)
@@ -116,8 +116,19 @@ def decide(
         g_norm=g_norm,
         cosine=inner / (x_norm * g_norm) if with_cosine and x_norm * g_norm else None,
         trust_ratios=ratios,
-        lamb_directions=directions,
+        lamb_moved=frozenset(f.name for f in moved),
     )
+
+
+def lamb_directions(
+    fragment: Fragment, moments: tuple[Tensor, Tensor], gradient: Tensor, group: Mapping[str, Any], count: int
+) -> Iterator[Tensor]:
+    """r of a fragment, piece by piece: whole, its temporaries would be the largest of the step. It is taken twice, for the
+    norm and for the update, and is the same both times."""
+    settings = {key: group[key] for key in ("betas", "eps", "weight_decay")}
+    size = longest_chunk(gradient.is_cuda)
+    for w, m, v, g in zip(*(tensor.split(size) for tensor in (fragment.master, *moments, gradient)), strict=True):
+        yield lamb.direction(w, (m, v), wide(g), count=count, **settings)
 
 
 def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], float]) -> dict[str, ClipSet]:
@@ -137,15 +148,12 @@ def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], flo
     return sets
 
 
-def _lamb_settings(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: group[key] for key in ("betas", "eps", "weight_decay")}
-
-
 def _global_sums(
     partitions: Partitions,
     groups: Sequence[dict[str, Any]],
     gradients: dict[str, Tensor],
-    directions: dict[str, Tensor],
+    moved: Sequence[Fragment],
+    directions: Iterable[tuple[str, Tensor]],
     with_cosine: bool,
     asks_to_stop: bool,
 ) -> dict[tuple[str, Any], float]:
@@ -156,19 +164,26 @@ def _global_sums(
     keys += [(kind, n) for group in groups if group["rule"] == "lamb" for n in group["names"] for kind in ("ww", "rr")]
     keys.append(STOP)
     slot = {key: i for i, key in enumerate(keys)}
-    products = [(slot["xx", g], span, span) for g, span in partitions.master_spans if groups[g]["rule"] != "lamb"]
-    products += [(slot["gg", g], span, span) for g, span in partitions.spans(gradients)]
-    for f in partitions.fragments:
-        if with_cosine and f.name in gradients and groups[f.group]["rule"] != "lamb":
-            products.append((slot["xg", f.group], f.master, gradients[f.name]))
-        if f.name in directions:
-            r = directions[f.name]
-            products += [(slot["ww", f.name], f.master, f.master), (slot["rr", f.name], r, r)]
-    return dict(zip(keys, _reduced(partitions, products, len(keys), {slot[STOP]: float(asks_to_stop)}), strict=True))
+
+    def products() -> Iterator[tuple[int, Tensor, Tensor]]:
+        for g, span in partitions.master_spans:
+            if groups[g]["rule"] != "lamb":
+                yield slot["xx", g], span, span
+        for g, span in partitions.spans(gradients):
+            yield slot["gg", g], span, span
+        for f in partitions.fragments:
+            if with_cosine and f.name in gradients and groups[f.group]["rule"] != "lamb":
+                yield slot["xg", f.group], f.master, gradients[f.name]
+        for f in moved:
+            yield slot["ww", f.name], f.master, f.master
+        for name, r in directions:
+            yield slot["rr", name], r, r
+
+    return dict(zip(keys, _reduced(partitions, products(), len(keys), {slot[STOP]: float(asks_to_stop)}), strict=True))
 
 
 def _reduced(
-    partitions: Partitions, products: list[tuple[int, Tensor, Tensor]], size: int, numbers: Mapping[int, float]
+    partitions: Partitions, products: Iterable[tuple[int, Tensor, Tensor]], size: int, numbers: Mapping[int, float]
 ) -> list[float]:
     """The global sums of `size` slots: products a·b, and plain numbers by slot."""
     sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
@@ -197,8 +212,13 @@ def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tenso
     return torch.nn.functional.one_hot(torch.tensor(slots), size).t().to(device, torch.float64)
 
 
+def longest_chunk(on_gpu: bool) -> int:
+    """Elements of the pieces in which norms are taken."""
+    return CHUNK_ELEMENTS_OF_A_GPU if on_gpu else CHUNK_ELEMENTS
+
+
 def _chunks(a: Tensor, b: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-    longest = CHUNK_ELEMENTS if a.device.type == "cpu" else CHUNK_ELEMENTS_OF_A_GPU
+    longest = longest_chunk(a.is_cuda)
     if a.numel() <= longest:
         return ((a, b),)
     parts = a.split(longest)

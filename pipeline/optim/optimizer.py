@@ -6,7 +6,6 @@ has put into `param_groups`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from pipeline.config import RunConfig
 from pipeline.model.initialise import separately_invariant_groups
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim import lamb
-from pipeline.optim.decision import Decision, decide
+from pipeline.optim.decision import Decision, decide, lamb_directions
 from pipeline.optim.partitions import Fragment, Partitions
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -58,8 +57,35 @@ def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[st
             add(name, part, rule="sgd", clip_set=name, lr=optim.lr, weight_decay=optim.weight_decay, clip_c=optim.clip_c)
         rest = {n: p for n, p in trainable.items() if n not in invariant}
         add_decayed_and_not("head", rest, head.weight_decay, rule="lamb", lr=head.lr, betas=head.betas, eps=head.eps)
+    groups = in_parts(groups, config.train.update_elements)
     check_groups(trainable, groups)
     return groups
+
+
+def in_parts(groups: Sequence[dict[str, Any]], update_elements: int) -> list[dict[str, Any]]:
+    """The groups cut into parts that are updated one after the other, the small tensors first; 0: as they are.
+
+    ZeRO flattens the gradient of one group and copies it to fp32 before it updates that group and frees its gradient, 6
+    bytes a parameter beside bf16 gradients of 2. So the first part, which meets all gradients, is small (`update_elements`,
+    or a 64th of the model), and each later one may have a third of what is freed by then: the peak stays that of the first.
+    """
+    if update_elements == 0:
+        return list(groups)
+    members = [(p.numel(), at, name, p) for at, g in enumerate(groups) for name, p in zip(g["names"], g["params"], strict=True)]
+    first = max(update_elements, sum(size for size, *_ in members) // 64)
+    parts: list[dict[str, Any]] = []
+    part_of: dict[int, dict[str, Any]] = {}  # of each group the part that is being filled
+    freed = filled = 0
+    for size, at, name, parameter in sorted(members, key=lambda member: member[:2]):
+        if filled and filled + size > max(first, freed // 3):
+            part_of, freed, filled = {}, freed + filled, 0
+        if at not in part_of:
+            part_of[at] = {**groups[at], "names": [], "params": []}
+            parts.append(part_of[at])
+        part_of[at]["names"].append(name)
+        part_of[at]["params"].append(parameter)
+        filled += size
+    return parts
 
 
 def _matrices(model: PretrainingModel, members: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -147,7 +173,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         decision = Decision(finite=False, stop=self.decision.stop) if skipped else self.decision
         self.updates += decision.finite
         self.overflow = not decision.finite
-        self.last_decision = replace(decision, lamb_directions={})
+        self.last_decision = decision
         self.decision = None
 
     @torch.no_grad()
@@ -193,23 +219,30 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         assert self.decision is not None
         now = {id(p) for p in group["params"]}
         for fragment in self.partitions.fragments:
-            if id(fragment.flat) not in now or fragment.name not in self.decision.lamb_directions:
+            if id(fragment.flat) not in now or fragment.name not in self.decision.lamb_moved:
                 continue
             assert fragment.flat.grad is not None  # what there is a direction from
-            lamb.update_moments(*self.moment_views(fragment), fragment.view(fragment.flat.grad), group["betas"])
+            moments, gradient = self.moment_views(fragment), fragment.view(fragment.flat.grad)
             step = group["lr"] * self.decision.trust_ratios[fragment.name]
-            fragment.master.add_(self.decision.lamb_directions[fragment.name], alpha=-step)
+            start = 0
+            for r in lamb_directions(fragment, moments, gradient, group, self.updates + 1):
+                fragment.master[start : start + r.numel()].add_(r, alpha=-step)
+                start += r.numel()
+            lamb.update_moments(*moments, gradient, group["betas"])
 
     def _adamw(self, group: dict[str, Any], coefficient: float) -> None:
         params = [p for p in group["params"] if p.grad is not None]
+        gradients: list[Tensor] = [p.grad for p in params]
         states = [self._moments(p) for p in params]
+        if coefficient != 1:
+            torch._foreach_mul_(gradients, coefficient)  # in place: they have served
         adamw(
             params,
-            [p.grad if coefficient == 1 else p.grad * coefficient for p in params],
+            gradients,
             [s[MOMENTS[0]] for s in states],
             [s[MOMENTS[1]] for s in states],
             [],
-            [torch.tensor(float(self.updates)) for _ in params],
+            [torch.tensor(float(self.updates), device=p.device) for p in params],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -217,7 +250,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=False,
-            foreach=True,
+            fused=True,
         )
 
 

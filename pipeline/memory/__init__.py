@@ -1,0 +1,1 @@
+"""What a rank's memory holds, and when: predicted without allocating it, and measured in fresh processes."""

@@ -1,0 +1,241 @@
+"""What each rank will hold, by kind, at each moment of a step: instantly, with no weight allocated.
+
+Activations are traced on fake tensors (`trace`). What DeepSpeed 0.19.8 holds is written down here, stage by stage, as it was
+measured (docs/memory.md): N parameters, W ranks, `low` the bytes of the type that the forward pass computes in.
+
+    stage 0   everything whole; gradients are flattened for their all-reduce; bf16: fp32 masters, and fp32 gradients in step()
+    stage 1   parameters whole, masters and moments 1/W; all gradients until the end of the backward pass, then the own ones
+    stage 2   the same, but what others own goes as soon as a bucket is full
+    stage 3   parameters, masters, moments and a buffer of gradients 1/W; beside them one bucket, and parameters that are
+              gathered for a while
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import nn
+
+from pipeline.memory.system import COPIES, GRADIENTS, MASTERS, MOMENTS, PARAMETERS, WORKSPACE, System, skeleton, with_layers
+from pipeline.memory.trace import Kinds, Meter, trace
+from pipeline.optim.decision import longest_chunk
+from pipeline.optim.optimizer import parameter_groups
+
+FP32, MOST_LAYERS = 4, 256
+MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
+LAMB_TEMPORARIES = 3  # of fp32, a piece of each
+ALL_REDUCED_AT_ONCE = 500_000_000  # elements, stage 0: DeepSpeed's own constant
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Bytes of the rank that holds most, by kind. `live` at the end of init, forward, backward and step, `peak` within them."""
+
+    parameters: int
+    live: dict[str, Kinds]
+    peak: dict[str, Kinds]
+
+    @property
+    def largest(self) -> int:
+        """Bytes at the worst moment of a step."""
+        return max(sum(kinds.values()) for kinds in self.peak.values())
+
+
+def predict(system: System) -> Prediction:
+    """ValueError for mechanics that are not written down here, and for more layers than can be traced in a minute."""
+    if system.config.model.layers > MOST_LAYERS:
+        needs, parameters = model_states(system)
+        raise ValueError(
+            f"model.layers = {system.config.model.layers}: at most {MOST_LAYERS} are traced; the states of its {parameters:,} "
+            f"parameters alone are {needs / 2**30:,.1f} GiB a rank"
+        )
+    if "offload_optimizer" in system.zero:
+        raise ValueError(
+            f"{system.config.train.ds_config} offloads the optimiser: what then stays on the device is not predicted; "
+            "choose mechanics without offload_optimizer"
+        )
+    rank = Rank(system)
+    passes = trace(system, rank.keep_gradient, gradients_before=system.accumulates and system.stage < 2)
+    states, before = rank.states(), rank.gradients_before()
+    held = _plus(states, before, rank.gathered())
+    after = _plus(states, {GRADIENTS: rank.held_gradients})
+    return Prediction(
+        rank.elements,
+        live={"init": states, "forward": _plus(held, passes.forward_end), "backward": after, "step": states},
+        peak={
+            "forward": _plus(held, passes.forward_peak),
+            "backward": _larger(_plus(held, passes.backward_peak), _plus(held, rank.reduction(passes.backward_end))),
+            "step": max((_plus(states, part) for part in rank.update()), key=lambda kinds: sum(kinds.values())),
+        },
+    )
+
+
+def model_states(system: System) -> tuple[int, int]:
+    """Bytes that a rank holds between steps, whatever the batch, and the model's parameters. From the models of one and of two
+    layers, so that it takes no time for any number of them."""
+    one, two = (Rank(with_layers(system, layers)) for layers in (1, 2))
+    further = system.config.model.layers - 1
+    states = [sum(rank.states().values()) for rank in (one, two)]
+    return states[0] + further * (states[1] - states[0]), one.elements + further * (two.elements - one.elements)
+
+
+class Rank:
+    """What the engine holds on one rank: the one with the most gradients."""
+
+    def __init__(self, system: System) -> None:
+        self.system, self.low = system, 2 if system.precision == "bf16" else FP32
+        self.world, self.stage = system.world_size, system.stage
+        self.share = self.world if self.stage else 1
+        model = skeleton(system.config, system.vocab_size)
+        self.groups = [
+            (group["rule"], {n: p.numel() for n, p in zip(group["names"], group["params"], strict=True)})
+            for group in parameter_groups(model, system.config)
+        ]
+        self.shapes = {name: p.numel() for name, p in model.named_parameters()}
+        self.elements = sum(self.shapes.values())
+        self.own = self._own()
+        self.own_names = {name for sizes in self.own for name in sizes}
+        self.bucket = 0  # elements that wait for their reduction,
+        self.others: list[nn.Parameter] = []  # and those among them that belong to other ranks
+
+    def states(self) -> Kinds:
+        """Between steps."""
+        of_rule = [(MOMENTS_OF_RULE[rule], sum(sizes.values())) for rule, sizes in self.groups]
+        offloaded = "offload_optimizer" in self.system.zero and torch.cuda.is_available()
+        kinds = {
+            PARAMETERS: self.low * self.elements // (self.world if self.stage == 3 else 1),
+            MASTERS: 0 if offloaded or (self.stage == 0 and self.low == FP32) else FP32 * self.elements // self.share,
+            MOMENTS: 0 if offloaded else FP32 * sum(moments * size for moments, size in of_rule) // self.share,
+        }
+        if self.stage == 3 and not offloaded:
+            kinds[GRADIENTS] = self.low * self.elements // self.world
+            kinds[COPIES] = self.low * (self.system.zero["reduce_bucket_size"] + self._persistent())
+        return kinds
+
+    def _persistent(self) -> int:
+        """Parameters that stage 3 always keeps whole."""
+        limit = self.system.zero["stage3_param_persistence_threshold"]
+        return sum(size for size in self.shapes.values() if size <= limit)
+
+    def _own(self) -> list[dict[str, int]]:
+        """Of each group the tensors, with their sizes, of which this rank owns a part: their gradients are kept whole."""
+        if self.stage not in (1, 2):
+            return [sizes for _, sizes in self.groups]
+        ranks = [[_overlapping(sizes, rank, self.world) for _, sizes in self.groups] for rank in range(self.world)]
+        return max(ranks, key=_total)
+
+    @property
+    def held_gradients(self) -> int:
+        """Bytes between the backward pass and the step; stage 3 holds its buffer always."""
+        return 0 if self.stage == 3 else self.low * _total(self.own)
+
+    def gradients_before(self) -> Kinds:
+        """Of earlier micro batches; those that lie in the parameters' own .grad are in the trace."""
+        return {GRADIENTS: self.held_gradients} if self.system.accumulates and self.stage == 2 else {}
+
+    def gathered(self) -> Kinds:
+        """Whole parameters that stage 3 holds in the passes beside its own part."""
+        if self.stage != 3 or self.world == 1:
+            return {}
+        return {COPIES: self.low * min(self.elements, self.system.zero["stage3_max_live_parameters"])}
+
+    def keep_gradient(self, name: str, parameter: nn.Parameter, meter: Meter) -> None:
+        """What happens to a gradient in the backward pass, as soon as it is there."""
+        if self.stage < 2:
+            return
+        size, limit = parameter.numel(), self.system.zero["reduce_bucket_size"]
+        if self.bucket and self.bucket + size > limit:
+            meter.add(COPIES, self.low * self.bucket)
+            meter.add(COPIES, -self.low * self.bucket)
+            self.bucket = 0
+            for other in self.others:
+                other.grad = None
+            self.others.clear()
+        self.bucket += size
+        if self.stage == 3:
+            parameter.grad = None  # it is in the bucket, then in its buffer
+        elif name not in self.own_names:
+            self.others.append(parameter)
+
+    def reduction(self, backward_end: Kinds) -> Kinds:
+        """At the end of the backward pass, when the activations are gone: gradients, and the flat copy of the last bucket."""
+        if self.stage == 0:
+            return {GRADIENTS: self.low * self.elements, COPIES: self.low * min(self.elements, ALL_REDUCED_AT_ONCE)}
+        if self.stage == 1:
+            sizes = [size for _, group in self.groups for size in group.values()]
+            return {GRADIENTS: self.low * self.elements, COPIES: self.low * _fullest(sizes, self._bucket_size())}
+        return _plus(backward_end, {COPIES: self.low * self.bucket})
+
+    def _bucket_size(self) -> int:
+        return int(self.system.zero["reduce_bucket_size"])
+
+    def update(self) -> Iterator[Kinds]:
+        """In step(), for the norms, then at each part of the update: the gradients that are left and copies of the part's."""
+        piece = longest_chunk(torch.cuda.is_available())
+        widened = FP32 * min(piece, max(self.shapes.values())) if self.low < FP32 else 0
+        lamb = max(self._of_lamb(rule, sizes) for rule, sizes in self.groups)
+        yield {GRADIENTS: self.held_gradients, WORKSPACE: max(widened, lamb)}
+        if self.stage == 0:
+            copies = FP32 * self.elements if self.low < FP32 else 0
+            yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: lamb}
+            return
+        copy = self.low + (FP32 if self.low < FP32 else 0)
+        left = self.held_gradients
+        for (rule, sizes), own in zip(self.groups, self.own, strict=True):
+            for part in self._parts(list(sizes.values())):
+                flat = FP32 if len(own) == 1 and self.low < FP32 else 0 if len(own) == 1 else copy  # one tensor is flat already
+                yield {GRADIENTS: left, COPIES: flat * part // self.world}
+                yield {GRADIENTS: left, COPIES: FP32 * part // self.world, WORKSPACE: self._of_lamb(rule, sizes)}
+            left -= 0 if self.stage == 3 else self.low * sum(own.values())
+
+    def _of_lamb(self, rule: str, sizes: dict[str, int]) -> int:
+        """Bytes of LAMB's temporaries for a group: of its directions, piece by piece."""
+        piece = min(longest_chunk(torch.cuda.is_available()), max(sizes.values()))
+        return FP32 * LAMB_TEMPORARIES * piece if rule == "lamb" else 0
+
+    def _parts(self, sizes: Sequence[int]) -> list[int]:
+        """Stage 3 cuts a group once more."""
+        if self.stage != 3:
+            return [sum(sizes)]
+        parts = [0]
+        for size in sizes:
+            if parts[-1] // self.world >= self.system.zero["sub_group_size"]:
+                parts.append(0)
+            parts[-1] += size
+        return parts
+
+
+def _overlapping(sizes: dict[str, int], rank: int, world: int) -> dict[str, int]:
+    """Those tensors of a flat group of which the rank's part has elements."""
+    each = -(-sum(sizes.values()) // (2 * world)) * 2
+    ends = accumulate(sizes.values())
+    spans = zip(sizes.items(), ends, strict=True)
+    return {n: size for (n, size), end in spans if end - size < (rank + 1) * each and end > rank * each}
+
+
+def _total(groups: Sequence[dict[str, int]]) -> int:
+    return sum(sum(sizes.values()) for sizes in groups)
+
+
+def _fullest(sizes: Sequence[int], limit: int) -> int:
+    """The most elements that are in a bucket of `limit` when it is reduced; a tensor alone is not copied."""
+    fullest, bucket, tensors = 0, 0, 0
+    for size in [*sizes, limit + 1]:
+        if bucket + size > limit:
+            fullest = max(fullest, bucket if tensors > 1 else 0)
+            bucket, tensors = 0, 0
+        bucket, tensors = bucket + size, tensors + 1
+    return fullest
+
+
+def _plus(*many: Kinds) -> Kinds:
+    kinds: Kinds = {}
+    for one in many:
+        for kind, size in one.items():
+            kinds[kind] = kinds.get(kind, 0) + size
+    return kinds
+
+
+def _larger(a: Kinds, b: Kinds) -> Kinds:
+    return max(a, b, key=lambda kinds: sum(kinds.values()))

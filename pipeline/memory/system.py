@@ -1,0 +1,89 @@
+"""What is weighed: a recipe's model and optimiser on a number of ranks, and the kinds of what they hold."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import RunConfig
+from pipeline.ds_config import load_ds_config, precision
+from pipeline.model.pretraining import PretrainingModel, build_model
+
+PARAMETERS, MASTERS, GRADIENTS, MOMENTS = "parameters", "masters", "gradients", "moments"
+COPIES, ACTIVATIONS, LOGITS, WORKSPACE = "ZeRO's copies", "activations", "logits", "workspace"
+KINDS = (PARAMETERS, MASTERS, GRADIENTS, MOMENTS, COPIES, ACTIVATIONS, LOGITS, WORKSPACE)
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the comparison; the sizes of batch and sequence, mechanics and precision are the configuration's."""
+
+    name: str
+    config: RunConfig
+    vocab_size: int
+    world_size: int = 1
+
+    @cached_property
+    def mechanics(self) -> dict[str, Any]:
+        """The file of ds_configs/."""
+        return load_ds_config(self.config.train.ds_config)
+
+    @property
+    def zero(self) -> dict[str, Any]:
+        """Its section on ZeRO."""
+        section: dict[str, Any] = self.mechanics["zero_optimization"]
+        return section
+
+    @property
+    def stage(self) -> int:
+        """Of ZeRO."""
+        return int(self.zero["stage"])
+
+    @property
+    def precision(self) -> str:
+        """What the forward pass computes in, fp32 or bf16."""
+        return precision(self.mechanics)
+
+    @property
+    def micro_sequences(self) -> int:
+        """What a rank takes at a time."""
+        return self.config.batch.micro_sequences
+
+    @property
+    def accumulates(self) -> bool:
+        """Does a rank take several micro batches a step?"""
+        return self.config.batch.global_sequences > self.micro_sequences * self.world_size
+
+
+def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
+    """The model without storage."""
+    with torch.device("meta"):
+        return real_model(config, vocab_size)
+
+
+def real_model(config: RunConfig, vocab_size: int) -> PretrainingModel:
+    """The model with torch's own initialisation, on the CPU."""
+    model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", np.ones(vocab_size))
+    model.encoder.activation_checkpointing = config.train.activation_checkpointing
+    return model
+
+
+def with_layers(system: System, layers: int) -> System:
+    """The same with another depth."""
+    return replace(system, config=replace(system.config, model=replace(system.config.model, layers=layers)))
+
+
+def with_adam(config: RunConfig) -> RunConfig:
+    """The same shape and batch as BERT with AdamW."""
+    model = replace(config.model, encoder="bert", head="tied", init="normal", score_offset=0.0)
+    optim = replace(config.optim, rule="adamw", lr=1e-4, weight_decay=0.01, clip_c=float("inf"), clip_over="all")
+    return replace(config, model=model, optim=optim)
+
+
+def with_head(config: RunConfig, head: str) -> RunConfig:
+    """A SIBERT recipe with the other head."""
+    assert head in ("paper", "invariant")
+    model = replace(config.model, head=head, init=config.model.init if head == "invariant" else "normal")  # type: ignore[arg-type]
+    return replace(config, model=model)

@@ -1,0 +1,97 @@
+"""One rank of a measurement: trains a few steps on random tokens and writes what lived when.
+
+`python -m pipeline.memory.worker SPECIFICATION FOLDER`, as one process or under torchrun; `measure` starts it.
+"""
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline import engine
+from pipeline.config import BatchArithmetic, from_dict
+from pipeline.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.launch import world_from
+from pipeline.masking import predictions_per_sequence
+from pipeline.memory.live import LiveBytes
+from pipeline.memory.system import System, real_model
+from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+
+STEPS, COUNTED = 5, 3  # the engine finds its rhythm in the first ones (stage 3 learns what to gather when)
+MOMENTS = ("forward", "backward", "step")
+SEED = 0
+
+
+def measure_here(system: System) -> dict[str, Any]:
+    """Live bytes and peaks of this rank in the last micro batch of a step: the smallest of several steps, for gloo's threads
+    release what they have sent when the machine lets them, sometimes after the moment."""
+    world = world_from(os.environ)
+    device = engine.start_processes(world)
+    torch.manual_seed(SEED)
+    micro, accumulation = system.micro_sequences, 2 if system.accumulates else 1
+    batch = BatchArithmetic(world.size, micro, accumulation, micro * accumulation * world.size)
+    dictionary = deepspeed_dictionary(load_ds_config(system.config.train.ds_config), batch)
+    losses = []
+    with LiveBytes(device) as live:
+        model = real_model(system.config, system.vocab_size).to(device)
+        optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
+        built = engine.build_engine(model, optimizer, dictionary, device)
+        live.mark("init")
+        for step in range(STEPS):
+            for _ in range(accumulation):
+                inputs = [None if t is None else t.to(device) for t in random_inputs(system)]
+                live.mark("inputs")
+                out = built(*inputs)
+                live.mark(f"forward {step}")
+                built.backward(out.loss)
+                losses.append(out.loss.item())
+                del out, inputs
+                live.mark(f"backward {step}")
+                built.step()
+                live.mark(f"step {step}")
+    counted = {moment: [live.stretches[f"{moment} {step}"] for step in range(STEPS)[-COUNTED:]] for moment in MOMENTS}
+    return {
+        "live": {"init": live.stretches["init"].end, **{m: min(s.end for s in of) for m, of in counted.items()}},
+        "peak": {m: min(s.peak for s in of) for m, of in counted.items()},
+        "losses": losses,
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
+
+
+def random_inputs(system: System) -> tuple[Tensor | None, ...]:
+    """The arguments of the model's forward, as a real micro batch has them."""
+    data, batch, vocab_size = system.config.data, system.micro_sequences, system.vocab_size
+    predictions = predictions_per_sequence(data.seq_len, data.mask_fraction)
+    nsp = data.objective == "mlm+nsp"
+    ids_BL = torch.randint(5, vocab_size, (batch, data.seq_len))
+    positions_BP = torch.arange(predictions).repeat(batch, 1)
+    return (
+        ids_BL,
+        torch.zeros_like(ids_BL),
+        torch.ones(batch, data.seq_len) if nsp else None,
+        positions_BP,
+        ids_BL.gather(1, positions_BP),
+        torch.ones(batch, predictions),
+        torch.zeros(batch, dtype=torch.int64) if nsp else None,
+    )
+
+
+def main(specification: str, folder: str) -> None:
+    """Writes FOLDER/RANK.json."""
+    given = json.loads(specification)
+    config = from_dict(given["config"], where="the specification")
+    system = System(given["name"], config, given["vocab_size"], given["world_size"])
+    result = measure_here(system)
+    (Path(folder) / f"{world_from(os.environ).rank}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # as in __main__: torch's threads have aborted at the end of the interpreter
