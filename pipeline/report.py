@@ -11,6 +11,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from pipeline.memory.compare import predicted_rows
+from pipeline.memory.picture import largest_panel, step_panel
 from pipeline.page import INK, figure, page
 from pipeline.plots import (
     Run,
@@ -85,6 +87,7 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
     sections = [
         _header(run),
         _pictures(run, others),
+        _memory(run),
         _figures(run, others),
         _configuration(run),
         _versions(run),
@@ -154,6 +157,26 @@ def _pictures(run: Run, others: Sequence[Run]) -> str:
         figures.append(figure(draw_svg(draw, INK), text))
     drawn = [drawing for drawing in figures if drawing]
     return f'<h2>The run in pictures</h2>\n<div class="pictures">\n{"".join(drawn)}</div>' if drawn else ""
+
+
+def _memory(run: Run) -> str:
+    """The run's memory by kind beside AdamW's, predicted; nothing for runs whose mechanics are not predicted."""
+    rows = predicted_rows(run.made_from, run.config, run.ds_config)
+    if not rows:
+        return ""
+
+    def step(ax: Axes) -> bool:
+        return step_panel(ax, rows)
+
+    def largest(ax: Axes) -> bool:
+        return largest_panel(ax, rows)
+
+    captions = (
+        "What a rank holds while the weights are updated, predicted: no micro batch changes it.",
+        "The worst moment of a step, predicted: with the activations of this run's micro batch.",
+    )
+    drawn = [figure(draw_svg(panel, INK), text) for panel, text in zip((step, largest), captions, strict=True)]
+    return f'<h2>Memory of a rank</h2>\n<div class="pictures">\n{"".join(drawn)}</div>'
 
 
 def _figures(run: Run, others: Sequence[Run]) -> str:

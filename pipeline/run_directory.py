@@ -50,6 +50,7 @@ def run_file(config: RunConfig, recipe: str, corpus: Corpus) -> dict[str, Any]:
         "data": str(Path(corpus.directory).resolve()),
         "corpus_sha256": corpus.manifest_sha256,
         "tokenizer_sha256": corpus.manifest.tokenizer_sha256,
+        "vocab_size": corpus.vocab_size,
         "config": as_dict(config),
     }
 

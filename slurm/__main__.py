@@ -62,7 +62,9 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
         metavar="KEY=V1,V2",
         help="train a run for each value, as an array, in directories below --run; repeated: each combination",
     )
-    verb.add_argument("--then", action="append", default=[], choices=THEN, help="a job after the training; repeatable")
+    verb.add_argument(
+        "--then", action="append", default=[], choices=THEN, help="a job after the training (memory: beside it); repeatable"
+    )
     verb.add_argument("--rank-logs", action="store_true", help="what ranks other than 0 say goes to RUN.slurm/rank-N.log")
 
 

@@ -43,8 +43,8 @@ def scripts(request: Request, needs: Mapping[str, int], python: str) -> list[Scr
     options = [*_common(request, train, request.site.time), *_training_options(request)]
     found.append(_script(request, train, before, options, python, {**_training_values(request), **needs}))
     for stage in request.then:
-        after: Values = {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
-        found.append(_script(request, stage, train, _single_options(request, stage), python, after))
+        after = before if stage == "memory" else train  # it needs the vocabulary alone
+        found.append(_script(request, stage, after, _single_options(request, stage), python, _single_values(request, stage)))
     return found
 
 
@@ -140,9 +140,25 @@ def _training_values(request: Request) -> Values:
     return {"runs": str(request.run), "names": tuple(elements), "sweep": sweep, **values}
 
 
+def _single_values(request: Request, stage: str) -> Values:
+    """What a job with one process is told."""
+    if stage == "memory":
+        more = tuple(word for override in request.overrides for word in ("--set", override))
+        return {"recipe": request.recipe, "more": more, "data": str(request.data), "ranks": request.site.ranks}
+    return {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
+
+
 def _single_options(request: Request, stage: str) -> list[str]:
-    """Of a job with one process: the evaluation takes a GPU if the training does."""
+    """Of a job with one process: the evaluation takes a GPU if the training does, and the measurement of memory a node."""
     site = request.site
+    if stage == "memory":
+        return [
+            *_common(request, stage, site.time),
+            *("--nodes=1", "--ntasks=1"),
+            *_gpu_options(site, site.gpus_per_node),
+            *([f"--cpus-per-task={site.cpus_per_rank * site.ranks}"] if site.cpus_per_rank else []),
+            *([f"--mem={site.memory_per_node}"] if site.memory_per_node else []),
+        ]
     if stage == "evaluate" and site.gpus_per_node:
         return [*_common(request, stage, site.time), "--ntasks=1", *_gpu_options(site, 1)]
     return [*_common(request, stage, site.cpu_time, site.cpu_partition), "--ntasks=1", *_cpu_options(site)]

@@ -18,7 +18,7 @@ from preprocessing.shards import Corpus, open_corpus
 from slurm.records import folder_of
 from slurm.site import Site, limit_s
 
-THEN = ("evaluate", "export")
+THEN = ("evaluate", "export", "memory")
 HOST_BYTES = 1_000_000_000  # of each rank beside what the dry run counts: interpreter, libraries, batches
 CHECKPOINTS_FREE = 2  # the disk must hold so many more
 _PATH = re.compile(r'[^\x00-\x1f\x7f"\\%]+')

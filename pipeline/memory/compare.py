@@ -1,12 +1,12 @@
 """Systems side by side: predicted, and measured where that was asked for; as text and as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, from_dict
 from pipeline.memory.measure import Measurement
-from pipeline.memory.predict import Prediction
+from pipeline.memory.predict import Prediction, predict
 from pipeline.memory.system import KINDS, System, with_adam, with_head
 
 MIB, GIB = 2**20, 2**30
@@ -56,6 +56,20 @@ def mechanics_of(config: RunConfig, stage: int) -> str:
     """The file of ds_configs/ for a stage in the precision of the recipe's own; its own, if that is the stage."""
     own = System("", config, 8)
     return config.train.ds_config if own.stage == stage else f"zero{stage}" + "-bf16" * (own.precision == "bf16")
+
+
+def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_config: Mapping[str, Any]) -> list[Row]:
+    """A run, as its directory tells of it, beside BERT + AdamW; none where that cannot be predicted."""
+    try:
+        own = from_dict(config, where="config.json")
+        world_size = ds_config["train_batch_size"] // (
+            ds_config["train_micro_batch_size_per_gpu"] * ds_config["gradient_accumulation_steps"]
+        )
+        vocab_size, stage = int(made_from["vocab_size"]), ds_config["zero_optimization"]["stage"]
+        weighed = systems(own, vocab_size, world_size, [stage], "adam")
+        return [Row(s, predict(s)) for s in (weighed[0], *weighed[-2:]) if s.config.optim.rule == "adamw" or s is weighed[0]]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return []
 
 
 def table(rows: Sequence[Row]) -> str:

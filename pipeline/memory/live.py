@@ -20,7 +20,9 @@ class Stretch:
 
 
 class LiveBytes:
-    """A context in which all that torch allocates on `device` is counted, from 0. Read `stretches` after the end.
+    """A context in which all that torch allocates on `device` is counted. Read `stretches` after the end.
+
+    It counts from 0, or on a CPU from the first call of `count_on_all_threads`.
 
     On a GPU by the caching allocator's own counters. On a CPU torch's profiler records every allocation with the sum at that
     time, so that temporaries within one operator count as well; what numpy or a library allocates for itself does not.
@@ -37,7 +39,7 @@ class LiveBytes:
             self._start = torch.cuda.memory_allocated(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            _count_on_all_threads()
+            count_on_all_threads()
             self._profile.__enter__()
         return self
 
@@ -59,9 +61,9 @@ class LiveBytes:
         self.stretches = _stretches(sorted(_sums(tree)), self._marks)
 
 
-def _count_on_all_threads() -> None:
+def count_on_all_threads() -> None:
     """gloo releases what it has sent on threads of its own, which the profiler does not see: have the allocator keep its sum
-    on all of them. torch has this switch, and no door to it from Python."""
+    on all of them, whether anybody looks or not. torch has this switch, and no door to it from Python."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libc10.so"))
     ctypes.c_bool.in_dll(library, "FLAGS_caffe2_report_cpu_memory_usage").value = True
 

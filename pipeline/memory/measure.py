@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import as_dict
+from pipeline.launch import LAUNCHER_VARIABLES
 from pipeline.memory.system import System
 
 
@@ -44,7 +45,9 @@ def measure(system: System) -> Measurement:
         launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(system.world_size)]
     with tempfile.TemporaryDirectory() as folder:
         command = [*launcher, "-m", "pipeline.memory.worker", json.dumps(specification), folder]
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        outer = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
+        outer = {name: value for name, value in outer.items() if not name.startswith("SLURM_")}  # its own ranks, not a job's
+        environment = {"OMP_NUM_THREADS": "1", **outer}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         files = sorted(Path(folder).glob("*.json"))
         if done.returncode or len(files) != system.world_size:

@@ -62,6 +62,16 @@ def test_preprocess_pretrain_evaluate_and_export(cluster: Cluster, texts: Path, 
     assert re.search(r"pretrain +\d+ +COMPLETED .*finished", again.status())
 
 
+@pytest.mark.long
+def test_the_table_of_memory(cluster: Cluster, little_corpus: Path, tmp_path: Path) -> None:
+    """Beside the training: four stages of four systems, each in processes of its own."""
+    job = submit(cluster, tmp_path / "run", little_corpus, "--then", "memory", *SHORT, site=ONE_RANK)
+    job.wait("COMPLETED", stage="memory", timeout_s=600)
+    page = (folder_of(tmp_path / "run") / "memory.html").read_text()
+    assert page.count("<svg") == 2
+    assert page.count("measured") >= 16
+
+
 def most_at_once(job: Submitted) -> int:
     """Elements of the array of shards that ran at the same time."""
     elements = [job.cluster.job(f"{job.jobs['preprocess-shard']}_{number}") for number in range(4)]

@@ -46,7 +46,7 @@ WHOLE = Request(
     build=("--vocab-size", "30522"),
     tasks=64,
     at_most=8,
-    then=("evaluate", "export"),
+    then=("evaluate", "export", "memory"),
 )
 PLAIN = Request(recipe="tiny", data=ROOT, run=Path("/runs/tiny"), site=Site(gpus_per_node=0, ranks_per_node=2))
 SWEEP = replace(

@@ -1,0 +1,124 @@
+"""What each lever on the peak of step() brings and costs: SIBERT with the invariant head under ZeRO 1 in bf16, one rank.
+
+    python -m benchmarks.memory_levers [--layers 12] [--rounds 7]
+
+All variants are engines of one process, from the same weights, on the same batches; they take each step in turn, and times are
+ratios of medians. The peak is of step() alone, bytes a parameter. The losses of a variant are compared with the first's.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
+
+import torch
+
+from pipeline import engine
+from pipeline.config import BatchArithmetic, load_recipe
+from pipeline.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.launch import world_from
+from pipeline.memory.live import LiveBytes, count_on_all_threads
+from pipeline.memory.system import System, real_model
+from pipeline.memory.worker import random_inputs
+from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+
+SETTINGS = (
+    *("model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm", "data.seq_len=128"),
+    *("batch.micro_sequences=4", "batch.global_sequences=4", "train.ds_config=zero1-bf16"),
+)
+VOCABULARY, LR = 8192, 0.01
+BEFORE = {"contiguous_gradients": True, "reduce_bucket_size": 50_000_000, "allgather_bucket_size": 50_000_000}
+
+
+@dataclass
+class Variant:
+    """One engine, and what was seen of it."""
+
+    name: str
+    zero: dict[str, Any]  # put over ds_configs/zero1-bf16.json
+    update_elements: int
+    own_norms: bool  # are DeepSpeed's own norms left out?
+    built: Any = None
+    whole_s: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
+
+    def build(self, system: System, device: torch.device) -> None:
+        """The engine, from seed 0."""
+        torch.manual_seed(0)
+        config = replace(system.config, train=replace(system.config.train, update_elements=self.update_elements))
+        mechanics = load_ds_config(config.train.ds_config)
+        mechanics["zero_optimization"] |= self.zero
+        model = real_model(config, system.vocab_size).to(device)
+        optimizer = PretrainingOptimizer(parameter_groups(model, config))
+        batch = BatchArithmetic(1, system.micro_sequences, 1, system.micro_sequences)
+        self.built = engine.build_engine(model, optimizer, deepspeed_dictionary(mechanics, batch), device)
+        for group in optimizer.all_groups:
+            group["lr"] = LR
+        if not self.own_norms:
+            wrapper = self.built.optimizer
+            del wrapper.get_grad_norm_direct, wrapper.complete_grad_norm_calculation_for_cpu_offload
+            wrapper.check_grad_overflow = True
+
+    def take_step(self, inputs: Any, device: torch.device, watched: bool) -> None:
+        """One update; `watched` for memory, else for time."""
+        began_s = time.perf_counter()
+        out = self.built(*inputs)
+        self.built.backward(out.loss)
+        self.losses.append(out.loss.item())
+        del out
+        step_s = time.perf_counter()
+        if watched:
+            with LiveBytes(device) as live:
+                live.mark("before")
+                self.built.step()
+                live.mark("step")
+            self.peaks.append(live.stretches["step"].peak - live.stretches["before"].end)
+            return
+        self.built.step()
+        self.whole_s.append(time.perf_counter() - began_s)
+        self.step_s.append(time.perf_counter() - step_s)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    system = System("it", load_recipe("base", [*SETTINGS, f"model.layers={args.layers}"]), VOCABULARY)
+    count_on_all_threads()
+    device = engine.start_processes(world_from(os.environ))
+    variants = [
+        Variant("as DeepSpeed does it", BEFORE, 0, own_norms=False),
+        Variant("without its norms", BEFORE, 0, own_norms=True),
+        Variant("and in parts", BEFORE, 1_000_000, own_norms=True),
+        Variant("and gradients apart (as shipped)", {}, 1_000_000, own_norms=True),
+    ]
+    for variant in variants:
+        variant.build(system, device)
+    parameters = sum(p.numel() for p in variants[0].built.module.parameters())
+    held = 8 * parameters
+    torch.manual_seed(1)
+    for turn in range(args.rounds + 2):
+        inputs = [None if t is None else t.to(device) for t in random_inputs(system)]
+        for variant in variants:
+            variant.take_step(inputs, device, watched=turn in (1,))
+    first = variants[0]
+    print(f"{parameters:,} parameters, {args.rounds} rounds after the first, {device.type}\n")
+    print(
+        "| variant | peak of step, bytes a parameter | time of step() | time of the whole step | largest difference of a loss |"
+    )
+    print("|---|---|---|---|---|")
+    for variant in variants:
+        apart = max(abs(a / b - 1) for a, b in zip(variant.losses, first.losses, strict=True))
+        ratios = [median(getattr(variant, of)[1:]) / median(getattr(first, of)[1:]) for of in ("step_s", "whole_s")]
+        peak = (held + min(variant.peaks)) / parameters
+        print(f"| {variant.name} | {peak:.2f} | {ratios[0]:.2f} | {ratios[1]:.2f} | {apart:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
