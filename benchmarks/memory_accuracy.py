@@ -44,12 +44,14 @@ def main() -> int:
     """Prints one line a row; exit code 1 if one is further off than 5% (live) or 10% (peaks)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
-    ranks = parser.parse_args().ranks
+    parser.add_argument("--stages", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    args = parser.parse_args()
     print("| system | ZeRO | precision | ranks | checkpointing | measured peak, MB | live off by | peaks off by | largest |")
     print("|---|---|---|---|---|---|---|---|---|")
     failed = False
     for name, stage, precision, size, checkpointing in itertools.product(
-        SYSTEMS, range(4), ("bf16", "fp32"), ranks, (False, True)
+        args.systems, args.stages, ("bf16", "fp32"), args.ranks, (False, True)
     ):
         weighed = system(name, stage, precision, checkpointing, size)
         predicted, measured = predict(weighed), measure(weighed)

@@ -42,7 +42,7 @@ REFUSED = {
     "torch_autocast": "its norms are not certified: use bf16",
     "data_types": "fp32 accumulation of bf16 gradients takes another optimiser wrapper under stage 1, which is not certified",
     "zero_optimization.offload_param": "not certified: offload_optimizer is",
-    "zero_optimization.compute_grad_norm": "false would remove DeepSpeed's own check of non-finite gradients",
+    "zero_optimization.compute_grad_norm": "the optimiser takes all norms, and tells DeepSpeed its decision: leave it out",
 }
 OWNED_BY_RUN_CONFIG = {
     "train_batch_size": "batch.global_sequences",

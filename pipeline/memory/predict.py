@@ -64,7 +64,7 @@ def predict(system: System) -> Prediction:
         rank.elements,
         live={"init": states, "forward": _plus(held, passes.forward_end), "backward": after, "step": states},
         peak={
-            "forward": _plus(held, passes.forward_peak),
+            "forward": _plus(held, passes.forward_peak, rank.gathering()),
             "backward": _larger(_plus(held, passes.backward_peak), _plus(held, rank.reduction(passes.backward_end))),
             "step": max((_plus(states, part) for part in rank.update()), key=lambda kinds: sum(kinds.values())),
         },
@@ -140,14 +140,20 @@ class Rank:
             return {}
         return {COPIES: self.low * min(self.elements, self.system.zero["stage3_max_live_parameters"])}
 
+    def gathering(self) -> Kinds:
+        """Stage 3: what arrives from the other ranks, before it is copied into whole parameters."""
+        if self.stage != 3 or self.world == 1:
+            return {}
+        return {COPIES: self.low * min(self.elements, self.system.zero["stage3_prefetch_bucket_size"])}
+
     def keep_gradient(self, name: str, parameter: nn.Parameter, meter: Meter) -> None:
         """What happens to a gradient in the backward pass, as soon as it is there."""
         if self.stage < 2:
             return
         size, limit = parameter.numel(), self.system.zero["reduce_bucket_size"]
         if self.bucket and self.bucket + size > limit:
-            meter.add(COPIES, self.low * self.bucket)
-            meter.add(COPIES, -self.low * self.bucket)
+            meter.add(COPIES, self._reduced_bucket())
+            meter.add(COPIES, -self._reduced_bucket())
             self.bucket = 0
             for other in self.others:
                 other.grad = None
@@ -165,7 +171,11 @@ class Rank:
         if self.stage == 1:
             sizes = [size for _, group in self.groups for size in group.values()]
             return {GRADIENTS: self.low * self.elements, COPIES: self.low * _fullest(sizes, self._bucket_size())}
-        return _plus(backward_end, {COPIES: self.low * self.bucket})
+        return _plus(backward_end, {COPIES: self._reduced_bucket()})
+
+    def _reduced_bucket(self) -> int:
+        """Bytes beside a bucket while it is reduced: a flat copy, under stage 3 with the part of it that comes back."""
+        return self.low * (self.bucket + (self.bucket // self.world if self.stage == 3 else 0))
 
     def _bucket_size(self) -> int:
         return int(self.system.zero["reduce_bucket_size"])

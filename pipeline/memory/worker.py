@@ -41,6 +41,8 @@ def measure_here(system: System) -> dict[str, Any]:
         model = real_model(system.config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
         built = engine.build_engine(model, optimizer, dictionary, device)
+        for _ in range(4):
+            engine.sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
         live.mark("init")
         for step in range(STEPS):
             for _ in range(accumulation):
