@@ -165,7 +165,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     config = load_recipe(args.recipe, args.overrides)
     world = world_from(os.environ)
-    if args.gpu_gib is not None and not (args.dry_run and args.gpu_gib > 0):
+    if args.gpu_gib is not None and not (args.dry_run and 0 < args.gpu_gib < math.inf):
         raise ValueError(f"--gpu-gib {args.gpu_gib:g} goes with --dry-run and is above zero; a real run looks at its GPU")
     if args.world_size is not None and not args.dry_run:
         raise ValueError("--world-size goes with --dry-run; a real run has as many ranks as the launcher starts")
@@ -175,7 +175,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
         world_size = world.size if args.world_size is None else args.world_size
         run_dir = None if args.fresh else args.run_dir
-        device = device_memory() if args.gpu_gib is None else (int(args.gpu_gib * 2**30), "such a GPU")
+        device = device_memory({}) if args.gpu_gib is None else (int(args.gpu_gib * 2**30), "such a GPU")
         figures = dry_run(config, args.recipe, args.data, run_dir, world_size, device=device)
         if world.is_main:
             show(figures, args.json)

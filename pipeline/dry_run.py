@@ -11,8 +11,8 @@ from pipeline.config import RunConfig, TrainConfig, batch_arithmetic
 from pipeline.data import PretrainingData
 from pipeline.ds_config import load_ds_config, precision
 from pipeline.evaluate import heldout_data
-from pipeline.memory.fits import check_fits
-from pipeline.memory.predict import predict
+from pipeline.memory.fits import check_fits, check_peak
+from pipeline.memory.predict import NotPredicted, predict
 from pipeline.memory.system import System
 from pipeline.model.pretraining import build_model
 from pipeline.optim.optimizer import parameter_groups
@@ -43,8 +43,10 @@ def dry_run(
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
     system = System(recipe, config, corpus.vocab_size, world_size)
+    predicted = _predicted_peak(system)
     if device is not None:
         check_fits(system, *device)
+        check_peak(predicted or 0, *device)
     of_rule = _parameters_of_rule(config, corpus.vocab_size, corpus.unigram_counts("train"))
     memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {
@@ -67,9 +69,16 @@ def dry_run(
         "train_shards": len(corpus.shards("train")),
         "heldout_sequences": heldout_data(corpus, config).n_samples,
         **{f"{kind}_bytes_per_rank": count for kind, count in memory.items()},
-        **({} if "offload_optimizer" in system.zero else {"predicted_peak_bytes_per_rank": predict(system).largest}),
+        "predicted_peak_bytes_per_rank": predicted,
         **_checkpoint_figures(of_rule, config.train, world_size if mechanics["zero_optimization"]["stage"] else 1),
     }
+
+
+def _predicted_peak(system: System) -> int | None:
+    try:
+        return predict(system).largest
+    except NotPredicted:
+        return None
 
 
 def sizes(config: RunConfig, vocab_size: int, world_size: int) -> dict[str, Any]:

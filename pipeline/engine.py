@@ -159,6 +159,8 @@ def _decide_before_step(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
 @contextlib.contextmanager
 def _no_initial_gradients() -> Iterator[None]:
     """Stages 1 and 2 would start with an fp32 gradient of everything, which nothing reads: the largest peak of a run."""
+    if not hasattr(DeepSpeedZeroOptimizer, "initialize_optimizer_states"):
+        raise missing_name("DeepSpeedZeroOptimizer", "initialize_optimizer_states")
     made = DeepSpeedZeroOptimizer.initialize_optimizer_states
     DeepSpeedZeroOptimizer.initialize_optimizer_states = lambda self: made(self) if self.cpu_offload else None
     try:

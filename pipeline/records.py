@@ -41,7 +41,8 @@ class Window:
 def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: NormStatistics) -> dict[str, Any]:
     """What the last step decided, in the metrics' names."""
     groups, decision = optimizer.all_groups, optimizer.last_decision
-    lr, weight_decay = groups[0]["lr"], config.optim.weight_decay
+    lr = next((g["lr"] for g in groups if g["rule"] != "lamb"), groups[0]["lr"])
+    weight_decay = config.optim.weight_decay
     relative = config.optim.rule == "sgd"
     return {
         "lr": lr,

@@ -76,7 +76,7 @@ def _checked_start(job: Job, ds_dictionary: dict[str, Any], ranks: Ranks) -> Cor
     def check() -> None:
         corpus = open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, ranks.size)
-        check_fits(system, *device_memory(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        check_fits(system, *device_memory(os.environ))
         held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), job.fresh)
         atexit.register(held.close)  # the lock is this process's until its end
         make_place(job.run_dir)

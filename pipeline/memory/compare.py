@@ -33,9 +33,12 @@ def name_of(config: RunConfig) -> str:
     return f"SIBERT + {rule}, {config.model.head} head"
 
 
-def systems(config: RunConfig, vocab_size: int, world_size: int, stages: Sequence[int], versus: str | None) -> list[System]:
-    """The recipe under each ZeRO stage; with versus = "adam" also with SIBERT's other head, and BERT + AdamW twice: with the
-    update in parts, which this pipeline's engine makes for all, and all at once, as DeepSpeed does by itself."""
+def systems(
+    config: RunConfig, vocab_size: int, world_size: int, stages: Sequence[int | None], versus: str | None
+) -> list[System]:
+    """The recipe under each ZeRO stage (None: under its own mechanics); with versus = "adam" also with SIBERT's other head, and
+    BERT + AdamW twice: with the update in parts, which this pipeline's engine makes for all, and all at once, as DeepSpeed
+    does by itself."""
     configs = {name_of(config): config}
     if versus:
         if config.model.encoder != "bert":
@@ -52,10 +55,14 @@ def systems(config: RunConfig, vocab_size: int, world_size: int, stages: Sequenc
     ]
 
 
-def mechanics_of(config: RunConfig, stage: int) -> str:
-    """The file of ds_configs/ for a stage in the precision of the recipe's own; its own, if that is the stage."""
+def mechanics_of(config: RunConfig, stage: int | None) -> str:
+    """The file of ds_configs/ for a stage in the precision of the recipe's own; its own, if that has the stage and offloads
+    nothing, which is not predicted."""
+    if stage is None:
+        return config.train.ds_config
     own = System("", config, 8)
-    return config.train.ds_config if own.stage == stage else f"zero{stage}" + "-bf16" * (own.precision == "bf16")
+    alike = own.stage == stage and "offload_optimizer" not in own.zero
+    return config.train.ds_config if alike else f"zero{stage}" + "-bf16" * (own.precision == "bf16")
 
 
 def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_config: Mapping[str, Any]) -> list[Row]:
@@ -65,9 +72,8 @@ def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_c
         world_size = ds_config["train_batch_size"] // (
             ds_config["train_micro_batch_size_per_gpu"] * ds_config["gradient_accumulation_steps"]
         )
-        vocab_size, stage = int(made_from["vocab_size"]), ds_config["zero_optimization"]["stage"]
-        weighed = systems(own, vocab_size, world_size, [stage], "adam")
-        return [Row(s, predict(s)) for s in (weighed[0], *weighed[-2:]) if s.config.optim.rule == "adamw" or s is weighed[0]]
+        weighed = systems(own, int(made_from["vocab_size"]), world_size, [None], "adam")
+        return [Row(s, predict(s)) for s in weighed if s is weighed[0] or s in weighed[-2:]]
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return []
 

@@ -2,45 +2,59 @@
 
 import math
 import os
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from pipeline.memory.predict import model_states, predict
+from pipeline.memory.predict import MOST_LAYERS, model_states, predict
 from pipeline.memory.system import System, with_layers
 
 
 def largest_micro_batch(system: System, device_bytes: int) -> int:
-    """Sequences at a time, up to a rank's share of the global batch; 0 if not even one fits."""
-    share = system.config.batch.global_sequences // system.world_size
-
-    def peak(micro: int) -> int:
-        return predict(with_micro(system, micro)).largest
-
-    return _largest(peak, max(1, share), device_bytes)
+    """Sequences at a time, among those that divide a rank's share of the global batch; 0 if not even one fits."""
+    share, rest = divmod(system.config.batch.global_sequences, system.world_size)
+    if rest:
+        return 0
+    micros = [micro for micro in range(1, share + 1) if share % micro == 0]
+    if predict(with_micro(system, share)).largest <= device_bytes:  # without accumulation a peak may be lower again
+        return share
+    fitting = bisect_right(micros[:-1], device_bytes, key=lambda micro: predict(with_micro(system, micro)).largest)
+    return micros[fitting - 1] if fitting else 0
 
 
 def most_layers(system: System, device_bytes: int) -> int:
     """About how many layers of the same width fit at the system's micro batch: each moment's peak is taken to be on the line
-    through its own number of layers and twice that."""
-    own = system.config.model.layers
+    through its own number of layers (at most 32) and twice that."""
+    own = max(1, min(system.config.model.layers, MOST_LAYERS // 8))
     once, twice = (predict(with_layers(system, layers)).peak for layers in (own, 2 * own))
     sizes = [(sum(once[moment].values()), sum(twice[moment].values())) for moment in once]
     return max(0, min(own + math.floor((device_bytes - first) * own / (second - first)) for first, second in sizes))
 
 
-def device_memory(local_ranks: int = 1) -> tuple[int, str]:
-    """Bytes that a rank has here, and of what: its GPU, or its share of the machine (or of the cgroup it is confined to)."""
+def device_memory(environment: Mapping[str, str]) -> tuple[int, str]:
+    """Bytes that a rank has here, and of what: its GPU, or its share of the machine (or of the cgroup it is confined to).
+    `environment`: the launcher's, which says how many ranks share the machine."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory, "this GPU"
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        size = min(size, int(text))
-    shared = f", shared by {local_ranks} ranks" if local_ranks > 1 else ""
-    return size // local_ranks, f"this machine{shared}"
+    size = min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_cgroup_limits()])
+    of_launcher = environment.get("LOCAL_WORLD_SIZE") or environment.get("SLURM_NTASKS_PER_NODE", "1")
+    ranks = int(of_launcher) if of_launcher.isdigit() else 1
+    shared = f", shared by {ranks} ranks" if ranks > 1 else ""
+    return size // ranks, f"this machine{shared}"
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """Of the cgroups (version 2) that this process is in, from its own to the root's."""
+    root, own = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.is_file() else []
+    place = root / next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    for folder in (place, *place.parents):
+        limit = folder / "memory.max"
+        if root in (folder, *folder.parents) and limit.is_file() and (text := limit.read_text().strip()).isdigit():
+            yield int(text)
 
 
 def check_fits(system: System, available: int, where: str) -> None:
@@ -49,32 +63,27 @@ def check_fits(system: System, available: int, where: str) -> None:
     if needs > available:
         raise ValueError(
             f"{parameters:,} parameters under ZeRO {system.stage} in {system.precision}, {system.world_size} ranks: each "
-            f"holds {needs / 2**30:,.1f} GiB before any activation, and {where} has {available / 2**30:,.1f} GiB: choose a "
-            "smaller model, a higher ZeRO stage or more ranks (python -m pipeline memory --help)"
+            f"holds {in_units(needs)} before any activation, and {where} has {in_units(available)}: choose a smaller model, a "
+            "higher ZeRO stage or more ranks (python -m pipeline memory --help), or with --dry-run say --gpu-gib G of where it "
+            "will run"
         )
+
+
+def check_peak(predicted: int, available: int, where: str) -> None:
+    """ValueError if the largest peak of a step is more than there is."""
+    if predicted > available:
+        raise ValueError(
+            f"each rank holds {in_units(predicted)} at the peak of a step, and {where} has {in_units(available)}: lower "
+            "batch.micro_sequences, set train.activation_checkpointing = true (python -m pipeline memory --help), or say "
+            "--gpu-gib G of where it will run"
+        )
+
+
+def in_units(size: int) -> str:
+    """Bytes for a reader."""
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
 def with_micro(system: System, micro: int) -> System:
     """The same with another micro batch."""
     return replace(system, config=replace(system.config, batch=replace(system.config.batch, micro_sequences=micro)))
-
-
-def _largest(peak: Callable[[int], int], most: int, limit: int) -> int:
-    """The largest number from 1 to `most` whose `peak` is within `limit`: peaks grow nearly in a straight line, so that a few
-    guesses along the line are enough."""
-    low, high = 0, most + 1  # low fits, high does not
-    known = {1: peak(1)}
-    if known[1] > limit:
-        return 0
-    low, guess = 1, min(2, most)
-    while high - low > 1 and guess > low:
-        known[guess] = peak(guess)
-        if known[guess] <= limit:
-            low = guess
-        else:
-            high = guess
-        first, second = sorted(known)[-2:] if high > most else (low, high)
-        slope = (known[second] - known[first]) / (second - first)
-        on_the_line = low + int((limit - known[low]) / slope) if slope > 0 else high - 1
-        guess = min(max(on_the_line, low + 1), high - 1)
-    return low

@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from pipeline.config import as_dict
 from pipeline.launch import LAUNCHER_VARIABLES
 from pipeline.memory.system import System
@@ -34,6 +36,9 @@ class Measurement:
 
 def measure(system: System) -> Measurement:
     """Train a few steps on random tokens, on `world_size` ranks of this machine. ValueError with the reason if they fail."""
+    room = torch.cuda.device_count() or max(4, len(os.sched_getaffinity(0)))
+    if system.world_size > room:
+        raise ValueError(f"{system.world_size} ranks: not measured: this machine has room for {room}")
     specification = {
         "name": system.name,
         "config": as_dict(system.config),
@@ -47,7 +52,8 @@ def measure(system: System) -> Measurement:
         command = [*launcher, "-m", "pipeline.memory.worker", json.dumps(specification), folder]
         outer = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
         outer = {name: value for name, value in outer.items() if not name.startswith("SLURM_")}  # its own ranks, not a job's
-        environment = {"OMP_NUM_THREADS": "1", **outer}
+        threads = max(1, len(os.sched_getaffinity(0)) // system.world_size)
+        environment = {**outer, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         files = sorted(Path(folder).glob("*.json"))
         if done.returncode or len(files) != system.world_size:

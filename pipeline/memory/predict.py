@@ -42,19 +42,38 @@ class Prediction:
         return max(sum(kinds.values()) for kinds in self.peak.values())
 
 
+class NotPredicted(ValueError):
+    """For this system there is no prediction; it may well train."""
+
+
 def predict(system: System) -> Prediction:
-    """ValueError for mechanics that are not written down here, and for more layers than can be traced in a minute."""
+    """NotPredicted for mechanics that are not written down here, and for sizes beyond what can be traced."""
     if system.config.model.layers > MOST_LAYERS:
         needs, parameters = model_states(system)
-        raise ValueError(
+        raise NotPredicted(
             f"model.layers = {system.config.model.layers}: at most {MOST_LAYERS} are traced; the states of its {parameters:,} "
             f"parameters alone are {needs / 2**30:,.1f} GiB a rank"
         )
-    if "offload_optimizer" in system.zero:
-        raise ValueError(
-            f"{system.config.train.ds_config} offloads the optimiser: what then stays on the device is not predicted; "
-            "choose mechanics without offload_optimizer"
-        )
+    _check_mechanics(system)
+    try:
+        return _predict(system)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotPredicted(f"{system.name}: too large to be traced ({what}): choose a smaller model or batch") from error
+
+
+def _check_mechanics(system: System) -> None:
+    name, zero = system.config.train.ds_config, system.zero
+    remedy = "what then lives is not predicted; choose one of ds_configs/ without offload_optimizer"
+    if "offload_optimizer" in zero:
+        raise NotPredicted(f"{name} offloads the optimiser: {remedy}")
+    if system.stage in (1, 2) and zero["contiguous_gradients"]:
+        raise NotPredicted(f"{name} has contiguous_gradients under stage {system.stage}: {remedy}")
+    if system.precision == "bf16" and system.mechanics.get("communication_data_type") != "bf16":
+        raise NotPredicted(f"{name} communicates bf16 gradients in fp32: {remedy}")
+
+
+def _predict(system: System) -> Prediction:
     rank = Rank(system)
     passes = trace(system, rank.keep_gradient, gradients_before=system.accumulates and system.stage < 2)
     states, before = rank.states(), rank.gradients_before()
@@ -122,8 +141,8 @@ class Rank:
         """Of each group the tensors, with their sizes, of which this rank owns a part: their gradients are kept whole."""
         if self.stage not in (1, 2):
             return [sizes for _, sizes in self.groups]
-        ranks = [[_overlapping(sizes, rank, self.world) for _, sizes in self.groups] for rank in range(self.world)]
-        return max(ranks, key=_total)
+        candidates = {rank for _, sizes in self.groups for rank in _with_a_start(sizes, self.world)}
+        return max(([_overlapping(sizes, rank, self.world) for _, sizes in self.groups] for rank in candidates), key=_total)
 
     @property
     def held_gradients(self) -> int:
@@ -222,6 +241,13 @@ def _overlapping(sizes: dict[str, int], rank: int, world: int) -> dict[str, int]
     ends = accumulate(sizes.values())
     spans = zip(sizes.items(), ends, strict=True)
     return {n: size for (n, size), end in spans if end - size < (rank + 1) * each and end > rank * each}
+
+
+def _with_a_start(sizes: dict[str, int], world: int) -> set[int]:
+    """The ranks in whose part of a flat group a tensor starts, and the next ones: one of them holds most."""
+    each = -(-sum(sizes.values()) // (2 * world)) * 2
+    starts = [end // each for end in (0, *accumulate(sizes.values()))]
+    return {min(rank, world - 1) for start in starts for rank in (start, start + 1)}
 
 
 def _total(groups: Sequence[dict[str, int]]) -> int:

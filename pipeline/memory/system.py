@@ -65,7 +65,7 @@ def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
 
 def real_model(config: RunConfig, vocab_size: int) -> PretrainingModel:
     """The model with torch's own initialisation, on the CPU."""
-    model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", np.ones(vocab_size))
+    model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", np.broadcast_to(1.0, vocab_size))
     model.encoder.activation_checkpointing = config.train.activation_checkpointing
     return model
 

@@ -17,7 +17,7 @@ What each rank's memory will hold, by kind, at each moment of a step: predicted 
 Live bytes are of torch's tensors. Not counted: what CUDA, NCCL and the libraries take for themselves (about 1 GiB of a GPU),
 and what the allocator cannot use between tensors. docs/memory.md compares predictions with measurements.
 """
-BERT_VOCABULARY = 30522
+BERT_VOCABULARY, MOST, MOST_TOKENS = 30522, 2**31, 2**24
 
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
@@ -40,15 +40,15 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--png", type=Path, metavar="FILE", help="also draw the comparison, as a picture")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Print the comparison."""
+def run(args: argparse.Namespace) -> int:
+    """Print the comparison; 1 if something that was to be measured could not be."""
     from pipeline.memory.compare import Row, as_json, systems, table
     from pipeline.memory.fits import largest_micro_batch, most_layers
     from pipeline.memory.measure import measure
     from pipeline.memory.predict import predict
 
     config, stages = _config(args)
-    rows = []
+    rows, missing = [], False
     for system in systems(config, _vocab_size(args), args.world_size, stages, args.versus):
         row = Row(system, predict(system))
         if args.gpu_gib is not None:
@@ -56,7 +56,11 @@ def run(args: argparse.Namespace) -> None:
             row = replace(row, micro_sequences=largest_micro_batch(system, size), layers=most_layers(system, size))
         if args.measure:
             print(f"measuring {system.name}, ZeRO {system.stage}", file=sys.stderr, flush=True)
-            row = replace(row, measurement=measure(system))
+            try:
+                row = replace(row, measurement=measure(system))
+            except ValueError as error:  # the others, and all predictions, are worth having
+                missing = True
+                print(f"python -m pipeline: {error}", file=sys.stderr, flush=True)
         rows.append(row)
     if args.png is not None:
         from pipeline.memory.picture import write_png
@@ -70,23 +74,24 @@ def run(args: argparse.Namespace) -> None:
         print(html(rows))
     else:
         print(table(rows))
+    return int(missing)
 
 
-def _config(args: argparse.Namespace) -> tuple[RunConfig, list[int]]:
+def _config(args: argparse.Namespace) -> tuple[RunConfig, list[int | None]]:
     """The recipe with the options put into it, and the stages; ValueError for what cannot be."""
     from pipeline.memory.system import System
 
     for option, value in (("--world-size", args.world_size), ("--micro-batch", args.micro_batch), ("--gpu-gib", args.gpu_gib)):
-        if value is not None and value <= 0:
-            raise ValueError(f"{option} {value}: expected a number above zero")
+        if value is not None and not 0 < value < MOST:
+            raise ValueError(f"{option} {value}: expected a number above zero and below {MOST:,}")
     config = load_recipe(args.recipe, [*args.overrides, *_overrides(args)])
     if args.precision:
         stage = System("", config, 8).stage
         name = f"zero{stage}" + "-bf16" * (args.precision == "bf16")
         config = replace(config, train=replace(config.train, ds_config=name))
-    stages = args.zero or [System("", config, 8).stage]
+    stages = args.zero or [None]
     for stage in stages:
-        if stage not in range(4):
+        if stage is not None and stage not in range(4):
             raise ValueError(f"--zero {stage}: expected a stage from 0 to 3")
     return config, stages
 
@@ -107,6 +112,6 @@ def _vocab_size(args: argparse.Namespace) -> int:
         from preprocessing.shards import open_corpus
 
         return open_corpus(args.data, verify="sizes").vocab_size
-    if args.vocab_size is not None and args.vocab_size < 8:
-        raise ValueError(f"--vocab-size {args.vocab_size}: expected at least 8")
+    if args.vocab_size is not None and not 8 <= args.vocab_size < MOST_TOKENS:
+        raise ValueError(f"--vocab-size {args.vocab_size}: expected at least 8, and below {MOST_TOKENS:,}")
     return BERT_VOCABULARY if args.vocab_size is None else args.vocab_size

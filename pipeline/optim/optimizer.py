@@ -232,6 +232,8 @@ class PretrainingOptimizer(torch.optim.Optimizer):
 
     def _adamw(self, group: dict[str, Any], coefficient: float) -> None:
         params = [p for p in group["params"] if p.grad is not None]
+        if not params:
+            return
         gradients: list[Tensor] = [p.grad for p in params]
         states = [self._moments(p) for p in params]
         if coefficient != 1:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from running import refused, run_cli
 
-from pipeline.config import RunConfig, load_recipe
-from pipeline.memory.compare import systems
+from pipeline.config import BatchArithmetic, RunConfig, as_dict, load_recipe
+from pipeline.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.memory.compare import predicted_rows, systems
 from pipeline.memory.fits import check_fits, largest_micro_batch, most_layers, with_micro
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.measure import measure
-from pipeline.memory.predict import model_states, predict
+from pipeline.memory.predict import NotPredicted, Rank, _overlapping, model_states, predict
 from pipeline.memory.system import KINDS, System, real_model, skeleton, with_layers
 from pipeline.memory.worker import random_inputs
 from pipeline.optim.optimizer import in_parts, parameter_groups
@@ -124,12 +125,15 @@ def test_live_bytes_see_temporaries_and_what_other_threads_release() -> None:
 
 
 def test_the_largest_micro_batch_is_the_largest() -> None:
-    weighed = system(SIBERT, "zero1-bf16", 1, "batch.global_sequences=512")
-    limit = predict(with_micro(weighed, 37)).largest
-    assert largest_micro_batch(weighed, limit) == 37
-    assert largest_micro_batch(weighed, limit - 1) == 36
-    assert largest_micro_batch(weighed, 2**40) == 512
+    weighed = system(SIBERT, "zero1-bf16", 2, "batch.global_sequences=120")
+    limit = predict(with_micro(weighed, 20)).largest
+    assert largest_micro_batch(weighed, limit) == 20
+    assert largest_micro_batch(weighed, limit - 1) == 15
+    assert largest_micro_batch(weighed, 2**40) == 60
     assert largest_micro_batch(weighed, 2**20) == 0
+    whole = predict(with_micro(weighed, 60)).largest
+    assert largest_micro_batch(weighed, whole) == 60
+    assert largest_micro_batch(replace(weighed, world_size=7), 2**40) == 0  # no micro batch divides it
 
 
 def test_the_deepest_model_is_about_the_deepest() -> None:
@@ -156,9 +160,45 @@ def test_what_cannot_fit_is_refused_at_once_whatever_its_size() -> None:
         predict(absurd)
 
 
-def test_offloaded_mechanics_are_not_guessed() -> None:
-    with pytest.raises(ValueError, match="offloads the optimiser"):
+def test_mechanics_that_are_not_written_down_are_not_guessed(tmp_path: Path) -> None:
+    with pytest.raises(NotPredicted, match="offloads the optimiser"):
         predict(system(SIBERT, "zero1-offload"))
+    mechanics = load_ds_config("zero2-bf16")
+    for change, words in (
+        ({"zero_optimization": {**mechanics["zero_optimization"], "contiguous_gradients": True}}, "contiguous_gradients"),
+        ({"communication_data_type": "fp32"}, "in fp32"),
+    ):
+        path = tmp_path / "own.json"
+        path.write_text(json.dumps({**mechanics, **change}))
+        with pytest.raises(NotPredicted, match=words):
+            predict(system(SIBERT, str(path)))
+
+
+def test_the_dry_run_of_what_is_not_predicted_says_the_rest(little_corpus: Path, tmp_path: Path) -> None:
+    plan = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run", "--dry-run", "--json"]
+    for setting in ("model.layers=257", "train.ds_config=zero1-offload"):
+        done = run_cli("pipeline", *plan, "--set", setting)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["predicted_peak_bytes_per_rank"] is None
+    refused(run_cli("pipeline", *plan, "--gpu-gib", "0.02"), "at the peak of a step", "such a GPU has 20.5 MiB")
+
+
+def test_the_rank_that_holds_most_is_found_among_few() -> None:
+    for ranks in (2, 3, 7, 64):
+        rank = Rank(system(PAPER, "zero1", ranks))
+        each = [[_overlapping(sizes, r, ranks) for _, sizes in rank.groups] for r in range(ranks)]
+        assert rank.held_gradients == 4 * max(sum(sum(part.values()) for part in parts) for parts in each)
+    assert predict(system(SIBERT, "zero2-bf16", 10**6)).largest > 0
+
+
+def test_the_report_of_either_system_has_the_other_beside_it() -> None:
+    mechanics = deepspeed_dictionary(load_ds_config("zero1"), BatchArithmetic(2, 4, 2, 16))
+    for kind, count in ((SIBERT, 3), (BERT, 2)):
+        rows = predicted_rows({"vocab_size": 4096}, as_dict(recipe(kind)), mechanics)
+        assert [row.system.world_size for row in rows] == [2] * count
+        assert len({row.system.name for row in rows}) == count
+    assert predicted_rows({}, {}, {}) == []
+    assert predicted_rows({"vocab_size": 4096}, as_dict(recipe(SIBERT, "train.ds_config=zero1-offload")), mechanics) == []
 
 
 def test_versus_adam_is_the_same_shape_and_batch() -> None:
@@ -211,6 +251,10 @@ def test_measured_from_the_command_line() -> None:
         (["--recipe", "tiny", "--seq-len", "4096"], ["data.seq_len = 4096", "max_seq_len"]),
         (["--recipe", "tiny", "--vocab-size", "3"], ["--vocab-size 3"]),
         (["--recipe", "tiny", "--data", "nowhere"], ["nowhere"]),
+        (["--recipe", "tiny", "--gpu-gib", "nan"], ["--gpu-gib nan"]),
+        (["--recipe", "tiny", "--gpu-gib", "inf"], ["--gpu-gib inf"]),
+        (["--recipe", "tiny", "--set", "model.width=100000000000", "--set", "model.heads=1"], ["too large to be traced"]),
+        (["--recipe", "tiny", "--vocab-size", "10000000000"], ["--vocab-size 10000000000"]),
         (["--recipe", "tiny", "--set", "model.layers=1000000"], ["at most 256", "GiB a rank"]),
         (["--recipe", "tiny", "--set", "train.ds_config=zero1-offload"], ["offloads"]),
     ],
@@ -224,5 +268,5 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_is_there(little_corpus
     refused(run_cli("pipeline", "pretrain", *absurd), "before any activation", "this machine has")
     refused(run_cli("pipeline", "pretrain", *absurd, "--dry-run"), "before any activation", "this machine has")
     small = ["--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run"]
-    refused(run_cli("pipeline", "pretrain", *small, "--dry-run", "--gpu-gib", "0.001"), "such a GPU has 0.0 GiB")
+    refused(run_cli("pipeline", "pretrain", *small, "--dry-run", "--gpu-gib", "0.001"), "such a GPU has 1.0 MiB")
     assert not os.path.lexists(tmp_path / "run")

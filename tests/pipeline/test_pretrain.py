@@ -13,7 +13,9 @@ import pytest
 from ranks import WITHOUT_REPORT, RankServer
 from running import ROOT, SMALL, refused, run_cli, set_options
 
+from pipeline.config import from_dict
 from pipeline.monitor import read_metrics
+from pipeline.optim.schedules import lr_at
 from preprocessing.shards import open_corpus
 
 Pretrain = Callable[..., subprocess.CompletedProcess[str]]
@@ -114,7 +116,13 @@ def test_the_whole_recipe_with_pairs_and_the_paper_head_trains(pretrain: Pretrai
     done = pretrain(tmp_path / "run", *SMALL, *model, *options, ranks=2)
     assert done.returncode == 0, done.stderr
     train, evaluations = rows(tmp_path / "run")
-    assert train[-1]["head_lr"] is not None
+    made_from = json.loads((tmp_path / "run" / "config.json").read_text())
+    config = from_dict(made_from["config"], where="config.json")
+    for row in train:
+        at = (row["step"] - 1, config.optim.lr, config.optim.schedule, config.train.steps)
+        assert row["lr"] == pytest.approx(lr_at(*at))  # the encoder's, not the head's
+        assert row["effective_lr"] == pytest.approx(row["lr"] / row["param_norm"] ** 2)
+        assert row["head_lr"] != row["lr"]
     assert 0 <= evaluations[-1]["heldout_nsp_accuracy"] <= 1
     assert evaluations[-1]["heldout_loss"] < evaluations[0]["heldout_loss"] < train[0]["loss"] - 0.05
 
