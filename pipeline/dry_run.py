@@ -3,24 +3,19 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from pipeline.checkpoint.retention import surplus
 from pipeline.config import RunConfig, TrainConfig, batch_arithmetic
 from pipeline.data import PretrainingData
 from pipeline.ds_config import load_ds_config, precision
 from pipeline.evaluate import heldout_data
 from pipeline.memory.fits import check_fits, check_peak
-from pipeline.memory.predict import NotPredicted, predict
-from pipeline.memory.system import System
-from pipeline.model.pretraining import build_model
+from pipeline.memory.predict import MOMENTS_OF_RULE, NotPredicted, predict
+from pipeline.memory.system import System, skeleton
 from pipeline.optim.optimizer import parameter_groups
 from pipeline.run_directory import check_run, run_file
 from preprocessing.shards import open_corpus
 
 FP32_BYTES, BF16_BYTES = 4, 2
-MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
 
 
 def dry_run(
@@ -47,7 +42,7 @@ def dry_run(
     if device is not None:
         check_fits(system, *device)
         check_peak(predicted or 0, *device)
-    of_rule = _parameters_of_rule(config, corpus.vocab_size, corpus.unigram_counts("train"))
+    of_rule = _parameters_of_rule(config, corpus.vocab_size)
     memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {
         "recipe": recipe,
@@ -85,7 +80,7 @@ def sizes(config: RunConfig, vocab_size: int, world_size: int) -> dict[str, Any]
     """Those figures of `dry_run` that a run on a corpus which is yet to be built has, too: parameters, tokens, bytes."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
-    of_rule = _parameters_of_rule(config, vocab_size, np.ones(vocab_size))
+    of_rule = _parameters_of_rule(config, vocab_size)
     return {
         "parameters": sum(of_rule.values()),
         "steps": config.train.steps,
@@ -107,11 +102,9 @@ def _checkpoint_figures(of_rule: dict[str, int], train: TrainConfig, shards: int
     }
 
 
-def _parameters_of_rule(config: RunConfig, vocab_size: int, counts: np.ndarray) -> dict[str, int]:
+def _parameters_of_rule(config: RunConfig, vocab_size: int) -> dict[str, int]:
     """How many scalars SGD, LAMB and AdamW train; the model is built without storage."""
-    with torch.device("meta"):
-        model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", counts)
-    groups = parameter_groups(model, config)
+    groups = parameter_groups(skeleton(config, vocab_size), config)
     return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 
 

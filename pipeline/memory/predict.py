@@ -59,7 +59,7 @@ def predict(system: System) -> Prediction:
         return _predict(system)
     except (RuntimeError, OverflowError, MemoryError) as error:
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise NotPredicted(f"{system.name}: too large to be traced ({what}): choose a smaller model or batch") from error
+        raise NotPredicted(f"{system.name}: too large to be traced ({what}): choose a smaller batch") from error
 
 
 def _check_mechanics(system: System) -> None:
@@ -209,12 +209,12 @@ class Rank:
             copies = FP32 * self.elements if self.low < FP32 else 0
             yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: lamb}
             return
-        copy = self.low + (FP32 if self.low < FP32 else 0)
+        to_fp32 = FP32 if self.low < FP32 else 0
         left = self.held_gradients
         for (rule, sizes), own in zip(self.groups, self.own, strict=True):
             for part in self._parts(list(sizes.values())):
-                flat = FP32 if len(own) == 1 and self.low < FP32 else 0 if len(own) == 1 else copy  # one tensor is flat already
-                yield {GRADIENTS: left, COPIES: flat * part // self.world}
+                flat = self.low if len(own) > 1 else 0  # one tensor is flat already
+                yield {GRADIENTS: left, COPIES: (flat + to_fp32) * part // self.world}
                 yield {GRADIENTS: left, COPIES: FP32 * part // self.world, WORKSPACE: self._of_lamb(rule, sizes)}
             left -= 0 if self.stage == 3 else self.low * sum(own.values())
 

@@ -58,9 +58,12 @@ class System:
 
 
 def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
-    """The model without storage."""
-    with torch.device("meta"):
-        return real_model(config, vocab_size)
+    """The model without storage. ValueError for sizes that no tensor can have."""
+    try:
+        with torch.device("meta"):
+            return real_model(config, vocab_size)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"model.width = {config.model.width:,}, vocabulary {vocab_size:,}: too large for a tensor") from error
 
 
 def real_model(config: RunConfig, vocab_size: int) -> PretrainingModel:

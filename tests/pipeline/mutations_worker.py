@@ -72,7 +72,8 @@ def peak_learning_rate(patch: Patch) -> None:
 
 
 def default_gradient_clipping(patch: Patch) -> None:
-    """DeepSpeed's own clipping is left at its default."""
+    """DeepSpeed's own clipping is left at its default, and its own norms with it (without them it has nothing to clip by)."""
+    patch.setattr(engine, "take_over_norms", lambda *_: None)
     dictionary = certify_cell.deepspeed_dictionary
     patch.setattr(certify_cell, "deepspeed_dictionary", lambda m, b: {**dictionary(m, b), "gradient_clipping": 1.0})
 
