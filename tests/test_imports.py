@@ -11,7 +11,7 @@ FOLDERS = ("preprocessing", "pipeline", "slurm", "benchmarks", "tests")
 CONFIG = "pipeline/config.py"
 ENGINE_USERS = {
     *("pipeline/train.py", "pipeline/certify.py", "pipeline/certify_cell.py", "pipeline/certify_watch.py"),
-    "pipeline/memory/worker.py",
+    *("pipeline/memory/worker.py", "benchmarks/memory_levers.py"),
 }
 LEAVES = (
     CONFIG,
