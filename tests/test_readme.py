@@ -19,7 +19,10 @@ COMMANDS = [
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
-TESTED = {"python -m pipeline certify": "test_certify.py runs the same"}
+TESTED = {
+    "python -m pipeline certify": "test_certify.py runs the same",
+    "python -m pipeline invariance --recipe base": "test_invariance.py does it with smaller ones",
+}
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",
     "make test": "is what runs this test",

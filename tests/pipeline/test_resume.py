@@ -120,9 +120,8 @@ def worlds(*of: tuple[int, str]) -> Sequence[tuple[int, str]]:
     "parts",
     [
         worlds((2, "zero1"), (1, "zero1"), (4, "zero1")),
-        worlds((2, "zero1"), (2, "zero3"), (2, "zero1")),
         worlds((4, "zero3"), (1, "zero0"), (2, "zero2")),
-        worlds((2, "zero0"), (4, "zero3"), (1, "zero2-offload")),
+        *long(worlds((2, "zero1"), (2, "zero3"), (2, "zero1")), worlds((2, "zero0"), (4, "zero3"), (1, "zero2-offload"))),
     ],
     ids=lambda parts: " ".join(f"{ranks}x{stage}" for ranks, stage in parts),
 )
