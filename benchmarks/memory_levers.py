@@ -20,8 +20,7 @@ from pipeline.config import BatchArithmetic, load_recipe
 from pipeline.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.launch import world_from
 from pipeline.memory.live import LiveBytes, count_on_all_threads
-from pipeline.memory.system import System, real_model
-from pipeline.memory.worker import random_inputs
+from pipeline.memory.system import System, random_inputs, real_model
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
 
 SETTINGS = (

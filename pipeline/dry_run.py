@@ -38,10 +38,11 @@ def dry_run(
     data, train = config.data, config.train
     samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
     system = System(recipe, config, corpus.vocab_size, world_size)
-    predicted = _predicted_peak(system)
     if device is not None:
         check_fits(system, *device)
-        check_peak(predicted or 0, *device)
+    predicted = _predicted_peak(system)
+    if device is not None and predicted is not None:
+        check_peak(predicted, *device)
     of_rule = _parameters_of_rule(config, corpus.vocab_size)
     memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
     return {

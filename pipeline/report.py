@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from pipeline.memory.compare import predicted_rows
-from pipeline.memory.picture import largest_panel, step_panel
+from pipeline.memory.picture import pictures
 from pipeline.page import INK, figure, page
 from pipeline.plots import (
     Run,
@@ -164,19 +164,12 @@ def _memory(run: Run) -> str:
     rows = predicted_rows(run.made_from, run.config, run.ds_config)
     if not rows:
         return ""
-
-    def step(ax: Axes) -> bool:
-        return step_panel(ax, rows)
-
-    def largest(ax: Axes) -> bool:
-        return largest_panel(ax, rows)
-
-    captions = (
+    drawn = pictures(
+        rows,
         "What a rank holds while the weights are updated, predicted: no micro batch changes it.",
         "The worst moment of a step, predicted: with the activations of this run's micro batch.",
     )
-    drawn = [figure(draw_svg(panel, INK), text) for panel, text in zip((step, largest), captions, strict=True)]
-    return f'<h2>Memory of a rank</h2>\n<div class="pictures">\n{"".join(drawn)}</div>'
+    return f"<h2>Memory of a rank</h2>\n{drawn}"
 
 
 def _figures(run: Run, others: Sequence[Run]) -> str:

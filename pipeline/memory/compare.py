@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.config import RunConfig, from_dict
 from pipeline.memory.measure import Measurement
 from pipeline.memory.predict import Prediction, predict
-from pipeline.memory.system import KINDS, System, with_adam, with_head
+from pipeline.memory.system import KINDS, System, shipped, with_adam, with_head
 
 MIB, GIB = 2**20, 2**30
 COLUMNS = (("init", "live"), ("forward", "live"), ("backward", "peak"), ("backward", "live"), ("step", "peak"))
@@ -62,7 +62,7 @@ def mechanics_of(config: RunConfig, stage: int | None) -> str:
         return config.train.ds_config
     own = System("", config, 8)
     alike = own.stage == stage and "offload_optimizer" not in own.zero
-    return config.train.ds_config if alike else f"zero{stage}" + "-bf16" * (own.precision == "bf16")
+    return config.train.ds_config if alike else shipped(stage, own.precision)
 
 
 def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_config: Mapping[str, Any]) -> list[Row]:

@@ -74,8 +74,8 @@ def write_png(rows: Sequence[Row], out: Path) -> None:
         drawing.savefig(out, format="png", dpi=150)
 
 
-def html(rows: Sequence[Row]) -> str:
-    """A self-contained page."""
+def pictures(rows: Sequence[Row], of_step: str, of_largest: str) -> str:
+    """Both, with their captions, as a part of a page."""
 
     def step(ax: Axes) -> bool:
         return step_panel(ax, rows)
@@ -83,12 +83,19 @@ def html(rows: Sequence[Row]) -> str:
     def largest(ax: Axes) -> bool:
         return largest_panel(ax, rows)
 
+    drawn = figure(draw_svg(step, INK), of_step) + figure(draw_svg(largest, INK), of_largest)
+    return f'<div class="pictures">\n{drawn}</div>'
+
+
+def html(rows: Sequence[Row]) -> str:
+    """A self-contained page."""
     sections = [
         "<h1>Memory of a rank</h1>",
-        '<div class="pictures">',
-        figure(draw_svg(step, INK), "The update itself: parameters, masters, gradients, moments and what the engine copies."),
-        figure(draw_svg(largest, INK), "The worst moment of a step, nearly always in the backward pass."),
-        "</div>",
+        pictures(
+            rows,
+            "The update itself: parameters, masters, gradients, moments and what the engine copies.",
+            "The worst moment of a step, nearly always in the backward pass.",
+        ),
         f'<div class="scroll"><pre>{escape(table(rows))}</pre></div>',
     ]
     return page("Memory · SIBERT pretraining", sections)

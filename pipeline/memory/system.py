@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipeline.config import RunConfig
 from pipeline.ds_config import load_ds_config, precision
+from pipeline.masking import predictions_per_sequence
 from pipeline.model.pretraining import PretrainingModel, build_model
 
 PARAMETERS, MASTERS, GRADIENTS, MOMENTS = "parameters", "masters", "gradients", "moments"
@@ -57,6 +59,11 @@ class System:
         return self.config.batch.global_sequences > self.micro_sequences * self.world_size
 
 
+def shipped(stage: int, precision: str) -> str:
+    """The name of ds_configs/' plain mechanics."""
+    return f"zero{stage}" + "-bf16" * (precision == "bf16")
+
+
 def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
     """The model without storage. ValueError for sizes that no tensor can have."""
     try:
@@ -71,6 +78,24 @@ def real_model(config: RunConfig, vocab_size: int) -> PretrainingModel:
     model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", np.broadcast_to(1.0, vocab_size))
     model.encoder.activation_checkpointing = config.train.activation_checkpointing
     return model
+
+
+def random_inputs(system: System) -> tuple[Tensor | None, ...]:
+    """The arguments of the model's forward, as a real micro batch has them."""
+    data, batch, vocab_size = system.config.data, system.micro_sequences, system.vocab_size
+    predictions = predictions_per_sequence(data.seq_len, data.mask_fraction)
+    nsp = data.objective == "mlm+nsp"
+    ids_BL = torch.randint(5, vocab_size, (batch, data.seq_len))
+    positions_BP = torch.arange(predictions).repeat(batch, 1)
+    return (
+        ids_BL,
+        torch.zeros_like(ids_BL),
+        torch.ones(batch, data.seq_len) if nsp else None,
+        positions_BP,
+        ids_BL.gather(1, positions_BP),
+        torch.ones(batch, predictions),
+        torch.zeros(batch, dtype=torch.int64) if nsp else None,
+    )
 
 
 def with_layers(system: System, layers: int) -> System:

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.masking import predictions_per_sequence
-from pipeline.memory.system import ACTIVATIONS, GRADIENTS, LOGITS, PARAMETERS, WORKSPACE, System, skeleton
+from pipeline.memory.system import ACTIVATIONS, GRADIENTS, LOGITS, PARAMETERS, WORKSPACE, System, random_inputs, skeleton
 
 Kinds = dict[str, int]
 GradientPolicy = Callable[[str, nn.Parameter, "Meter"], None]  # what the engine does with a gradient that has just been made
@@ -88,19 +88,18 @@ class Meter(TorchDispatchMode):
         return peak
 
 
-def trace(system: System, keep_gradient: GradientPolicy, gradients_before: bool, device: str = "cpu") -> Passes:
+def trace(system: System, keep_gradient: GradientPolicy, gradients_before: bool) -> Passes:
     """The two passes of one micro batch of a rank; `gradients_before`: those of earlier micro batches are still there."""
     dtype = torch.bfloat16 if system.precision == "bf16" else torch.float32
     model = skeleton(system.config, system.vocab_size)
-    data, batch = system.config.data, system.micro_sequences
-    predictions = predictions_per_sequence(data.seq_len, data.mask_fraction)
-    meter = Meter((batch * predictions, system.vocab_size))
-    with FakeTensorMode(), torch.device(device):
+    predictions = predictions_per_sequence(system.config.data.seq_len, system.config.data.mask_fraction)
+    meter = Meter((system.micro_sequences * predictions, system.vocab_size))
+    with FakeTensorMode():
         _fill(model, dtype)
         for held in (*model.parameters(), *model.buffers()):
             meter.ignore(held)
         with meter:
-            inputs = _inputs(batch, data.seq_len, predictions, data.objective == "mlm+nsp")
+            inputs = random_inputs(system)
             for name, parameter in model.named_parameters():
                 if gradients_before:
                     parameter.grad = torch.empty_like(parameter)
@@ -133,12 +132,3 @@ def _fill(model: nn.Module, dtype: torch.dtype) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-
-
-def _inputs(batch: int, length: int, predictions: int, nsp: bool) -> tuple[Tensor | None, ...]:
-    """The arguments of the model's forward; of packed text, which has no padding, without a mask."""
-    ids_BL, positions_BP = torch.empty(batch, length, dtype=torch.int64), torch.empty(batch, predictions, dtype=torch.int64)
-    mask_BL = torch.empty(batch, length) if nsp else None
-    nsp_labels_B = torch.empty(batch, dtype=torch.int64) if nsp else None
-    weights_BP = torch.empty(batch, predictions)
-    return ids_BL, torch.empty_like(ids_BL), mask_BL, positions_BP, torch.empty_like(positions_BP), weights_BP, nsp_labels_B

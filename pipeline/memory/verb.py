@@ -79,15 +79,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _config(args: argparse.Namespace) -> tuple[RunConfig, list[int | None]]:
     """The recipe with the options put into it, and the stages; ValueError for what cannot be."""
-    from pipeline.memory.system import System
+    from pipeline.memory.system import System, shipped
 
     for option, value in (("--world-size", args.world_size), ("--micro-batch", args.micro_batch), ("--gpu-gib", args.gpu_gib)):
         if value is not None and not 0 < value < MOST:
             raise ValueError(f"{option} {value}: expected a number above zero and below {MOST:,}")
     config = load_recipe(args.recipe, [*args.overrides, *_overrides(args)])
     if args.precision:
-        stage = System("", config, 8).stage
-        name = f"zero{stage}" + "-bf16" * (args.precision == "bf16")
+        name = shipped(System("", config, 8).stage, args.precision)
         config = replace(config, train=replace(config.train, ds_config=name))
     stages = args.zero or [None]
     for stage in stages:

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline import engine
 from pipeline.config import BatchArithmetic, from_dict
 from pipeline.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.launch import world_from
-from pipeline.masking import predictions_per_sequence
 from pipeline.memory.live import LiveBytes
-from pipeline.memory.system import System, real_model
+from pipeline.memory.system import System, random_inputs, real_model
 from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
 
 STEPS, COUNTED = 5, 3  # the engine finds its rhythm in the first ones (stage 3 learns what to gather when)
@@ -64,24 +62,6 @@ def measure_here(system: System) -> dict[str, Any]:
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
-
-
-def random_inputs(system: System) -> tuple[Tensor | None, ...]:
-    """The arguments of the model's forward, as a real micro batch has them."""
-    data, batch, vocab_size = system.config.data, system.micro_sequences, system.vocab_size
-    predictions = predictions_per_sequence(data.seq_len, data.mask_fraction)
-    nsp = data.objective == "mlm+nsp"
-    ids_BL = torch.randint(5, vocab_size, (batch, data.seq_len))
-    positions_BP = torch.arange(predictions).repeat(batch, 1)
-    return (
-        ids_BL,
-        torch.zeros_like(ids_BL),
-        torch.ones(batch, data.seq_len) if nsp else None,
-        positions_BP,
-        ids_BL.gather(1, positions_BP),
-        torch.ones(batch, predictions),
-        torch.zeros(batch, dtype=torch.int64) if nsp else None,
-    )
 
 
 def main(specification: str, folder: str) -> None:

@@ -16,8 +16,7 @@ from pipeline.memory.fits import check_fits, largest_micro_batch, most_layers, w
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.measure import measure
 from pipeline.memory.predict import NotPredicted, Rank, _overlapping, model_states, predict
-from pipeline.memory.system import KINDS, System, real_model, skeleton, with_layers
-from pipeline.memory.worker import random_inputs
+from pipeline.memory.system import KINDS, System, random_inputs, real_model, skeleton, with_layers
 from pipeline.optim.optimizer import in_parts, parameter_groups
 
 SHAPE = (
