@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, ...]] = {
         *("optim.lr=1.0", "optim.weight_decay=0.002"),
     ),
     "invariant": ("optim.lr=0.05", "optim.weight_decay=0.05"),
-    "matrix": ("optim.lr=0.03", "optim.weight_decay=0.1", "optim.clip_over=matrix"),
+    "matrix": ("optim.lr=0.03", "optim.weight_decay=0.1", "optim.clip_over=matrix", "train.split_masters=false"),
     "adamw": (
         *("model.encoder=bert", "model.head=tied", "model.score_offset=0", "optim.rule=adamw"),
         *("optim.lr=0.001", "optim.weight_decay=0.1", "optim.max_grad_norm=1.3"),
@@ -69,7 +69,8 @@ class _Trained:
         self.sequences = _sequences(cell, world)
         self.micro = self.sequences // (world.size * cell.accumulation)
         batch = BatchArithmetic(world.size, self.micro, cell.accumulation, self.sequences)
-        self.engine = engine.build_engine(model, self.optimizer, deepspeed_dictionary(mechanics, batch), device)
+        dictionary, split = deepspeed_dictionary(mechanics, batch), self.config.train.split_masters
+        self.engine = engine.build_engine(model, self.optimizer, dictionary, device, split)
         self.held: dict[str, Tensor] = {}
         if self.bf16:
             _record_gradients(self.optimizer, self.held)

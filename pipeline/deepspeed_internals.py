@@ -5,6 +5,8 @@ gradient lies before the step, and what has to be mended. Every name that is rel
     stage 0, bf16     FP16_UnfusedOptimizer: one fp32 master a parameter
     stage 1, 2        DeepSpeedZeroOptimizer: one flat fp32 partition a group; offloaded ones live on the CPU
     stage 3           DeepSpeedZeroOptimizer_Stage3: one flat fp32 partition a sub-group, each parameter cut for itself
+
+Where masters are split, the flat partitions are the bf16 parameters themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import Fragment, Partitions, replicated, whole_gradient
 
@@ -25,6 +28,8 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
         "cpu_offload",
         "_wait_for_offload_copies",
         "single_partition_of_fp32_groups",
+        "parallel_partitioned_bit16_groups",
+        "real_dp_process_group",
         "check_grad_overflow",
         "get_grad_norm_direct",
         "complete_grad_norm_calculation_for_cpu_offload",
@@ -34,6 +39,7 @@ NAMES_RELIED_ON: dict[str, tuple[str, ...]] = {
     "DeepSpeedZeroOptimizer_Stage3": (
         "fp16_groups",
         "fp32_partitioned_groups_flat",
+        "fp16_partitioned_groups_flat",
         "sub_group_to_group_id",
         "grad_position",
         "get_param_id",
@@ -83,7 +89,7 @@ def read_partitions(
         return Partitions(_unfused_fragments(wrapper, names), all_reduce, world_size, device)
     if kind == "DeepSpeedZeroOptimizer":
         return Partitions(_zero_1_or_2_fragments(names, optimizer), all_reduce, 1, device)
-    return Partitions(_zero_3_fragments(wrapper, names), all_reduce, 1, device)
+    return Partitions(_zero_3_fragments(wrapper, names, optimizer.remainders), all_reduce, 1, device)
 
 
 def check_names(wrapper: Any) -> None:
@@ -118,7 +124,8 @@ def _zero_1_or_2_fragments(names: Mapping[int, str], optimizer: PretrainingOptim
         own, held = mapping.lp_fragment_address, mapping.hp_fragment_address
         gradient = partial(_mapped_gradient, mapping, parameter)
         name = names[id(parameter)]
-        fragments.append(Fragment(name, mapping.param_group_index, own.start, held.numel, flat, held.start, gradient))
+        rest = optimizer.remainders.get(flat)
+        fragments.append(Fragment(name, mapping.param_group_index, own.start, held.numel, flat, held.start, gradient, rest))
     return tuple(fragments)
 
 
@@ -127,7 +134,7 @@ def _mapped_gradient(mapping: Any, parameter: Any) -> Tensor:
     return gradient.view(-1)
 
 
-def _zero_3_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment, ...]:
+def _zero_3_fragments(wrapper: Any, names: Mapping[int, str], remainders: Mapping[Tensor, Tensor]) -> tuple[Fragment, ...]:
     """Every rank's piece of a parameter has the same length; of the last pieces only a part, or nothing, is the parameter's.
     The rest is never written by DeepSpeed (torch.empty), so it must not be counted."""
     fragments = []
@@ -142,7 +149,8 @@ def _zero_3_fragments(wrapper: Any, names: Mapping[int, str]) -> tuple[Fragment,
                 continue
             gradient = partial(_zero_3_gradient, wrapper, sub_group, index, start, numel)
             group = wrapper.sub_group_to_group_id[sub_group]
-            fragments.append(Fragment(names[id(parameter)], group, offset, numel, flat, start, gradient))
+            rest = remainders.get(flat)
+            fragments.append(Fragment(names[id(parameter)], group, offset, numel, flat, start, gradient, rest))
     return tuple(fragments)
 
 
@@ -152,6 +160,39 @@ def _zero_3_gradient(wrapper: Any, sub_group: int, index: int, start: int, numel
         return offloaded[start : start + numel]
     gradient: Tensor = wrapper.averaged_gradients[sub_group][index]
     return gradient.view(-1)[:numel]
+
+
+def split_masters(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
+    """Where a rank holds fp32 masters beside the bf16 parameters that they belong to: let these stand in for the masters,
+    as DeepSpeed itself does where both have one type, and keep only the rest of each master. DeepSpeed then flattens
+    gradients without an fp32 copy, and its copy of masters into parameters is one of a tensor onto itself."""
+    if type(wrapper).__name__ == "DeepSpeedZeroOptimizer" and not wrapper.cpu_offload:
+        masters = wrapper.single_partition_of_fp32_groups
+        ranks = [torch.distributed.get_rank(group) for group in wrapper.real_dp_process_group]
+        parameters = [parts[rank] for parts, rank in zip(wrapper.parallel_partitioned_bit16_groups, ranks, strict=True)]
+    elif type(wrapper).__name__ == "DeepSpeedZeroOptimizer_Stage3" and not wrapper.offload_optimizer:
+        masters, parameters = wrapper.fp32_partitioned_groups_flat, wrapper.fp16_partitioned_groups_flat
+    else:
+        return
+    for at, part in enumerate(parameters):
+        if part.dtype == torch.bfloat16:
+            _split(masters, at, part.detach().requires_grad_(), optimizer)
+
+
+@torch.no_grad()
+def _split(masters: list[Any], at: int, parameters: Any, optimizer: PretrainingOptimizer) -> None:
+    before, remainders = masters[at], torch.zeros_like(parameters, dtype=torch.int16)
+    size = longest_chunk(parameters.is_cuda)
+    for piece, values in zip(Fp32Vector(parameters.detach(), remainders).split(size), before.split(size), strict=True):
+        piece.store(values)
+    masters[at], optimizer.remainders[parameters] = parameters, remainders
+    for group, source in zip(optimizer.all_groups, optimizer.source_params, strict=True):
+        if group["params"] and group["params"][0] is before:  # stages 1 and 2; stage 3 puts in each when its turn comes
+            group["params"] = [parameters]
+            for mapping in (m for p in source if (m := p._hp_mapping) is not None):
+                mapping.hp_fragment = parameters.narrow(0, mapping.hp_fragment_address.start, mapping.hp_fragment_address.numel)
+    if hasattr(before, "ds_id"):
+        parameters.ds_id = before.ds_id
 
 
 def take_over_norms(wrapper: Any, is_finite: Callable[[], bool]) -> None:

@@ -21,6 +21,7 @@ from pipeline.deepspeed_internals import (
     loss_scale_of,
     missing_name,
     read_partitions,
+    split_masters,
     take_over_norms,
     was_skipped,
 )
@@ -112,8 +113,11 @@ def _gather_json(value: Any, group: Any) -> list[Any]:
     return [json.loads(bytes(part[:n].cpu().numpy())) for part, n in zip(parts, numbers, strict=True)]
 
 
-def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any], device: torch.device) -> Any:
-    """A DeepSpeed engine whose step() first decides over all partitions and all ranks, then updates each.
+def build_engine(
+    model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionary: dict[str, Any], device: torch.device, split: bool
+) -> Any:
+    """A DeepSpeed engine whose step() first decides over all partitions and all ranks, then updates each. `split`: fp32 masters
+    are kept as bf16 parameters and remainders where both are on the rank's device.
 
     The model's parameters are broadcast from rank 0 by DeepSpeed. ValueError with the versions that work if this
     DeepSpeed does not keep what the decision needs.
@@ -122,6 +126,8 @@ def build_engine(model: nn.Module, optimizer: PretrainingOptimizer, ds_dictionar
     with _quiet(), _no_initial_gradients():
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=ds_dictionary)
     wrapper = engine.optimizer
+    if split:
+        split_masters(wrapper, optimizer)
     optimizer.attach(read_partitions(wrapper, names, optimizer, torch.distributed.all_reduce, device))
     _decide_before_step(wrapper, optimizer)
     return engine

@@ -37,6 +37,7 @@ FREE_TO_CHANGE = {
         "max_nonfinite_steps",
         "activation_checkpointing",
         "update_elements",
+        "split_masters",
         "timeout_s",
     },
     "batch": {"micro_sequences"},

@@ -116,7 +116,7 @@ class Training:
         model = ranks.together(partial(self._model, found))
         self.parameters, self.shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
         self.optimizer = PretrainingOptimizer(parameter_groups(model, self.config))
-        self.engine = engine.build_engine(model, self.optimizer, ds_dictionary, device)
+        self.engine = engine.build_engine(model, self.optimizer, ds_dictionary, device, train.split_masters)
         self.statistics, self.window, self.step, self.attempt = NormStatistics(), Window.empty(device), 0, 1
         self.alarmed = False
         kept = Kept(train.keep_last_checkpoints, train.keep_every_steps)

@@ -36,6 +36,7 @@ from pipeline.checkpoint.layout import (
     write_manifest,
 )
 from pipeline.checkpoint.snapshot import Snapshot
+from pipeline.optim.fp32_vector import Fp32Vector
 from pipeline.ranks import Ranks
 from preprocessing.cli import one_line
 from preprocessing.shards import file_sha256
@@ -74,7 +75,7 @@ class Saver:
         self._probe: Probe = queue.SimpleQueue()
         self.wants_probe = False
 
-    def start(self, step: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> Saved | None:
+    def start(self, step: int, tensors: Mapping[str, Tensor | Fp32Vector], manifest: Mapping[str, Any]) -> Saved | None:
         """Copy this rank's tensors and let the writer begin. The save before it must have ended: `start` waits for it and
         returns how it went. `manifest` holds what is known, all but step, files and probe. Rank 0 owes the probe then."""
         before = self.wait()

@@ -130,8 +130,8 @@ class Checkpoint:
         moments, after the engine has partitioned them."""
         assert optimizer.partitions is not None
         for fragment in optimizer.partitions.fragments:
-            for kind, view in fragment_tensors(optimizer, fragment).items():
-                view.copy_(self.read(kind, fragment.name, fragment.offset, fragment.numel))
+            for kind, numbers in fragment_tensors(optimizer, fragment).items():
+                numbers.store(self.read(kind, fragment.name, fragment.offset, fragment.numel))
 
     def probe(self) -> dict[str, Tensor]:
         """The stored batch; its loss is `manifest["probe"]`."""

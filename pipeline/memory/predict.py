@@ -8,6 +8,8 @@ measured (docs/memory.md): N parameters, W ranks, `low` the bytes of the type th
     stage 2   the same, but what others own goes as soon as a bucket is full
     stage 3   parameters, masters, moments and a buffer of gradients 1/W; beside them one bucket, and parameters that are
               gathered for a while
+
+Split masters take 2 bytes instead of 4 and spare the fp32 copies of gradients; the update goes piece by piece.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +21,12 @@ from torch import nn
 
 from pipeline.memory.system import COPIES, GRADIENTS, MASTERS, MOMENTS, PARAMETERS, WORKSPACE, System, skeleton, with_layers
 from pipeline.memory.trace import Kinds, Meter, trace
-from pipeline.optim.decision import longest_chunk
+from pipeline.optim.fp32_vector import longest_chunk
 from pipeline.optim.optimizer import parameter_groups
 
-FP32, MOST_LAYERS = 4, 256
+FP32, REMAINDERS, MOST_LAYERS = 4, 2, 256
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
-LAMB_TEMPORARIES = 3  # of fp32, a piece of each
+LAMB_TEMPORARIES, SPLIT_TEMPORARIES = 3, 3  # of fp32, a piece of each
 ALL_REDUCED_AT_ONCE = 500_000_000  # elements, stage 0: DeepSpeed's own constant
 
 
@@ -122,9 +124,10 @@ class Rank:
         """Between steps."""
         of_rule = [(MOMENTS_OF_RULE[rule], sum(sizes.values())) for rule, sizes in self.groups]
         offloaded = "offload_optimizer" in self.system.zero and torch.cuda.is_available()
+        of_masters = REMAINDERS if self.system.splits_masters else FP32
         kinds = {
             PARAMETERS: self.low * self.elements // (self.world if self.stage == 3 else 1),
-            MASTERS: 0 if offloaded or (self.stage == 0 and self.low == FP32) else FP32 * self.elements // self.share,
+            MASTERS: 0 if offloaded or (self.stage == 0 and self.low == FP32) else of_masters * self.elements // self.share,
             MOMENTS: 0 if offloaded else FP32 * sum(moments * size for moments, size in of_rule) // self.share,
         }
         if self.stage == 3 and not offloaded:
@@ -209,13 +212,18 @@ class Rank:
             copies = FP32 * self.elements if self.low < FP32 else 0
             yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: lamb}
             return
-        to_fp32 = FP32 if self.low < FP32 else 0
+        split = self.system.splits_masters
+        to_fp32 = 0 if split or self.low == FP32 else FP32
         left = self.held_gradients
         for (rule, sizes), own in zip(self.groups, self.own, strict=True):
             for part in self._parts(list(sizes.values())):
                 flat = self.low if len(own) > 1 else 0  # one tensor is flat already
                 yield {GRADIENTS: left, COPIES: (flat + to_fp32) * part // self.world}
-                yield {GRADIENTS: left, COPIES: FP32 * part // self.world, WORKSPACE: self._of_lamb(rule, sizes)}
+                copies = flat if split else FP32
+                work = self._of_lamb(rule, sizes)
+                if split and rule != "lamb":
+                    work = FP32 * SPLIT_TEMPORARIES * min(piece, part // self.world)
+                yield {GRADIENTS: left, COPIES: copies * part // self.world, WORKSPACE: work}
             left -= 0 if self.stage == 3 else self.low * sum(own.values())
 
     def _of_lamb(self, rule: str, sizes: dict[str, int]) -> int:

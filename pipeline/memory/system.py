@@ -49,6 +49,12 @@ class System:
         return precision(self.mechanics)
 
     @property
+    def splits_masters(self) -> bool:
+        """Are fp32 masters kept as bf16 parameters and remainders?"""
+        together = self.stage > 0 and "offload_optimizer" not in self.zero
+        return self.config.train.split_masters and together and self.precision == "bf16"
+
+    @property
     def micro_sequences(self) -> int:
         """What a rank takes at a time."""
         return self.config.batch.micro_sequences

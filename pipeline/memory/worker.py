@@ -38,7 +38,7 @@ def measure_here(system: System) -> dict[str, Any]:
     with LiveBytes(device) as live:
         model = real_model(system.config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
-        built = engine.build_engine(model, optimizer, dictionary, device)
+        built = engine.build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
         for _ in range(4):
             engine.sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
         live.mark("init")

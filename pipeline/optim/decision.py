@@ -19,15 +19,14 @@ import torch
 from torch import Tensor
 
 from pipeline.optim import lamb
+from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
 from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 from pipeline.precision import wide
 
-# fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. On a CPU one sum over 1e8
-# elements is off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than
-# the memory. A GPU adds in thousands of threads, so that its sums are short anyway, and its time goes into the launches.
-CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**22
 STOP = ("stop", None)
+Numbers = Tensor | Fp32Vector
+Product = tuple[int, Numbers, Numbers]  # the slot of a sum, and two vectors, of which a·b is added to it
 
 
 class ClipSet(NamedTuple):
@@ -127,8 +126,8 @@ def lamb_directions(
     norm and for the update, and is the same both times."""
     settings = {key: group[key] for key in ("betas", "eps", "weight_decay")}
     size = longest_chunk(gradient.is_cuda)
-    for w, m, v, g in zip(*(tensor.split(size) for tensor in (fragment.master, *moments, gradient)), strict=True):
-        yield lamb.direction(w, (m, v), wide(g), count=count, **settings)
+    for w, m, v, g in zip(fragment.master.split(size), *(t.split(size) for t in (*moments, gradient)), strict=True):
+        yield lamb.direction(w.values(), (m, v), wide(g), count=count, **settings)
 
 
 def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], float]) -> dict[str, ClipSet]:
@@ -165,12 +164,12 @@ def _global_sums(
     keys.append(STOP)
     slot = {key: i for i, key in enumerate(keys)}
 
-    def products() -> Iterator[tuple[int, Tensor, Tensor]]:
+    def products() -> Iterator[Product]:
         for g, span in partitions.master_spans:
             if groups[g]["rule"] != "lamb":
                 yield slot["xx", g], span, span
-        for g, span in partitions.spans(gradients):
-            yield slot["gg", g], span, span
+        for g, gradient in partitions.spans(gradients):
+            yield slot["gg", g], gradient, gradient
         for f in partitions.fragments:
             if with_cosine and f.name in gradients and groups[f.group]["rule"] != "lamb":
                 yield slot["xg", f.group], f.master, gradients[f.name]
@@ -182,17 +181,15 @@ def _global_sums(
     return dict(zip(keys, _reduced(partitions, products(), len(keys), {slot[STOP]: float(asks_to_stop)}), strict=True))
 
 
-def _reduced(
-    partitions: Partitions, products: Iterable[tuple[int, Tensor, Tensor]], size: int, numbers: Mapping[int, float]
-) -> list[float]:
+def _reduced(partitions: Partitions, products: Iterable[Product], size: int, numbers: Mapping[int, float]) -> list[float]:
     """The global sums of `size` slots: products a·b, and plain numbers by slot."""
     sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
     slots, dots = [], []
     for slot, a, b in products:
         for part_a, part_b in _chunks(a, b):
-            wide_a = wide(part_a)
+            wide_a = _values(part_a)
             slots.append(slot)
-            dots.append(torch.dot(wide_a, wide_a if part_b is part_a else wide(part_b)))
+            dots.append(torch.dot(wide_a, wide_a if part_b is part_a else _values(part_b)))
     if dots:
         dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
         # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
@@ -212,12 +209,11 @@ def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tenso
     return torch.nn.functional.one_hot(torch.tensor(slots), size).t().to(device, torch.float64)
 
 
-def longest_chunk(on_gpu: bool) -> int:
-    """Elements of the pieces in which norms are taken."""
-    return CHUNK_ELEMENTS_OF_A_GPU if on_gpu else CHUNK_ELEMENTS
+def _values(numbers: Numbers) -> Tensor:
+    return numbers.values() if isinstance(numbers, Fp32Vector) else wide(numbers)
 
 
-def _chunks(a: Tensor, b: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+def _chunks(a: Numbers, b: Numbers) -> Sequence[tuple[Numbers, Numbers]]:
     longest = longest_chunk(a.is_cuda)
     if a.numel() <= longest:
         return ((a, b),)

@@ -5,7 +5,7 @@ engine calls `prepare()` once, then step() once per group (stage 3: per sub-grou
 has put into `param_groups`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,9 @@ from pipeline.model.initialise import separately_invariant_groups
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim import lamb
 from pipeline.optim.decision import Decision, decide, lamb_directions
+from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
 from pipeline.optim.partitions import Fragment, Partitions
+from pipeline.precision import wide
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 EVERYTHING = "everything"
@@ -135,7 +137,8 @@ class PretrainingOptimizer(torch.optim.Optimizer):
     State: LAMB and AdamW keep their two moments per parameter; SGD keeps nothing. `updates` counts applied steps;
     `last_decision` is the finished step's, for the log; `overflow` tells DeepSpeed's engine that it was skipped. Set
     `with_cosine` before a step to have its decision carry <x, g>/(||x||·||g||), which costs another pass over both; set
-    `asks_to_stop` on any rank to have the next decision carry that to all.
+    `asks_to_stop` on any rank to have the next decision carry that to all. `remainders` holds, for the parameters that are bf16
+    here, what their fp32 masters have more (`Fp32Vector`).
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -151,6 +154,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         self.decision: Decision | None = None
         self.last_decision = Decision(finite=True)
         self.partitions: Partitions | None = None
+        self.remainders: dict[Tensor, Tensor] = {}
 
     def attach(self, partitions: Partitions) -> None:
         """Say what this rank owns; until then step() does nothing (some wrappers step on zeros while they are built)."""
@@ -185,9 +189,27 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         if not self.decision.finite:
             return
         for group in self.param_groups:
-            if group["params"]:
-                coefficient = self.decision.coefficients[group["index"]]
-                {"sgd": self._sgd, "lamb": self._lamb, "adamw": self._adamw}[group["rule"]](group, coefficient)
+            if group["params"] and group["rule"] == "lamb":
+                self._lamb(group)
+            elif group["params"]:
+                update = {"sgd": _sgd, "adamw": self._adamw}[group["rule"]]
+                for part in self._masters(group):
+                    update(group, self.decision.coefficients[group["index"]], *part)
+
+    def _masters(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[Tensor | None], list[list[Tensor]]]]:
+        """(fp32 masters, their gradients, their moments) of a group, to be updated in place: the whole ones all together, then
+        the split ones piece by piece."""
+        keys = () if group["rule"] == "sgd" else MOMENTS
+        whole = [p for p in group["params"] if p not in self.remainders]
+        if whole:
+            yield whole, [p.grad for p in whole], [[self._moments(p)[key] for key in keys] for p in whole]
+        for p in group["params"]:
+            if p not in self.remainders:
+                continue
+            start = 0
+            for values in Fp32Vector(p.detach(), self.remainders[p]).pieces():
+                here = slice(start, start := start + values.numel())
+                yield [values], [p.grad if p.grad is None else wide(p.grad[here])], [[self._moments(p)[k][here] for k in keys]]
 
     def moment_views(self, fragment: Fragment) -> tuple[Tensor, Tensor]:
         """(m, v) of a fragment of a LAMB or AdamW group, 1-D views."""
@@ -198,23 +220,10 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         state = self.state[flat]
         if not state:
             for key in MOMENTS:
-                state[key] = torch.zeros_like(flat, memory_format=torch.preserve_format)
+                state[key] = torch.zeros_like(flat, dtype=torch.promote_types(flat.dtype, torch.float32))
         return state
 
-    def _sgd(self, group: dict[str, Any], coefficient: float) -> None:
-        """x <- (1 - ηλ)x - ηc·g in one pass over the memory, as -ηc·(g + (λ/c)x) where that is a number."""
-        lr, weight_decay = group["lr"], group["weight_decay"]
-        moved = [p for p in group["params"] if p.grad is not None]
-        one_pass = coefficient > 1e-20
-        decayed_first = [p for p in group["params"] if p.grad is None or not one_pass]
-        if decayed_first:
-            torch._foreach_mul_(decayed_first, 1 - lr * weight_decay)
-        if moved and one_pass:
-            _fused_sgd(moved, lr=lr * coefficient, weight_decay=weight_decay / coefficient)
-        elif moved:
-            torch._foreach_add_(moved, [p.grad for p in moved], alpha=-lr * coefficient)
-
-    def _lamb(self, group: dict[str, Any], coefficient: float) -> None:
+    def _lamb(self, group: dict[str, Any]) -> None:
         assert self.partitions is not None
         assert self.decision is not None
         now = {id(p) for p in group["params"]}
@@ -224,27 +233,33 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             assert fragment.flat.grad is not None  # what there is a direction from
             moments, gradient = self.moment_views(fragment), fragment.view(fragment.flat.grad)
             step = group["lr"] * self.decision.trust_ratios[fragment.name]
-            start = 0
-            for r in lamb_directions(fragment, moments, gradient, group, self.updates + 1):
-                fragment.master[start : start + r.numel()].add_(r, alpha=-step)
-                start += r.numel()
-            lamb.update_moments(*moments, gradient, group["betas"])
+            directions = lamb_directions(fragment, moments, gradient, group, self.updates + 1)
+            for w, r in zip(fragment.master.pieces(), directions, strict=True):
+                w.add_(r, alpha=-step)
+            for m, v, g in zip(*(t.split(longest_chunk(gradient.is_cuda)) for t in (*moments, gradient)), strict=True):
+                lamb.update_moments(m, v, wide(g), group["betas"])
 
-    def _adamw(self, group: dict[str, Any], coefficient: float) -> None:
-        params = [p for p in group["params"] if p.grad is not None]
-        if not params:
+    def _adamw(
+        self,
+        group: dict[str, Any],
+        coefficient: float,
+        masters: list[Tensor],
+        all_gradients: list[Tensor | None],
+        moments: list[list[Tensor]],
+    ) -> None:
+        moved = [at for at, gradient in enumerate(all_gradients) if gradient is not None]
+        gradients = [g for g in all_gradients if g is not None]
+        if not gradients:
             return
-        gradients: list[Tensor] = [p.grad for p in params]
-        states = [self._moments(p) for p in params]
         if coefficient != 1:
             torch._foreach_mul_(gradients, coefficient)  # in place: they have served
         adamw(
-            params,
+            [masters[at] for at in moved],
             gradients,
-            [s[MOMENTS[0]] for s in states],
-            [s[MOMENTS[1]] for s in states],
+            [moments[at][0] for at in moved],
+            [moments[at][1] for at in moved],
             [],
-            [torch.tensor(float(self.updates), device=p.device) for p in params],
+            [torch.tensor(float(self.updates), device=g.device) for g in gradients],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -256,9 +271,26 @@ class PretrainingOptimizer(torch.optim.Optimizer):
         )
 
 
-def _fused_sgd(params: list[Tensor], lr: float, weight_decay: float) -> None:
+def _sgd(
+    group: dict[str, Any], coefficient: float, masters: list[Tensor], gradients: list[Tensor | None], _: list[list[Tensor]]
+) -> None:
+    """x <- (1 - ηλ)x - ηc·g in one pass over the memory, as -ηc·(g + (λ/c)x) where that is a number."""
+    lr, weight_decay = group["lr"], group["weight_decay"]
+    one_pass = coefficient > 1e-20
+    moved = [(x, g) for x, g in zip(masters, gradients, strict=True) if g is not None]
+    decayed_first = [x for x, g in zip(masters, gradients, strict=True) if g is None or not one_pass]
+    if decayed_first:
+        torch._foreach_mul_(decayed_first, 1 - lr * weight_decay)
+    if not moved:
+        return
+    if one_pass:
+        _fused_sgd([x for x, _ in moved], [g for _, g in moved], lr=lr * coefficient, weight_decay=weight_decay / coefficient)
+    else:
+        torch._foreach_add_([x for x, _ in moved], [g for _, g in moved], alpha=-lr * coefficient)
+
+
+def _fused_sgd(params: list[Tensor], gradients: list[Tensor], lr: float, weight_decay: float) -> None:
     """torch's fused kernel: reads x and g once, writes x once."""
-    gradients: list[Tensor] = [p.grad for p in params if p.grad is not None]
     sgd(
         params,
         gradients,

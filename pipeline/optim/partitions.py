@@ -7,18 +7,21 @@ a tensor's own norm (LAMB) is right although the tensor is cut. How the fragment
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.optim.fp32_vector import Fp32Vector
+
 
 @dataclass(frozen=True)
 class Fragment:
     """The part of parameter `name` that this rank updates: elements [offset, offset + numel) of the flattened parameter,
-    stored at [start, start + numel) of `flat`, the tensor that the client optimiser holds in group `group`."""
+    stored at [start, start + numel) of `flat`, the tensor that the client optimiser holds in group `group`. Where masters are
+    split, `flat` is the bf16 parameters and `remainders`, shaped like it, the rest of them."""
 
     name: str
     group: int
@@ -27,11 +30,12 @@ class Fragment:
     flat: Tensor
     start: int
     gradient: Callable[[], Tensor | None]  # 1-D of numel elements, after the reduction; None where the loss had no use of it
+    remainders: Tensor | None = None
 
     @property
-    def master(self) -> Tensor:
-        """The fp32 values, a 1-D view."""
-        return self.view(self.flat)
+    def master(self) -> Fp32Vector:
+        """The fp32 values, where they are kept."""
+        return Fp32Vector(self.view(self.flat), None if self.remainders is None else self.view(self.remainders))
 
     def view(self, like_flat: Tensor) -> Tensor:
         """This fragment's elements of a tensor that is shaped like `flat` (an optimiser's moment, say)."""
@@ -53,13 +57,19 @@ class Partitions:
         return self.all_reduce_sum is None or self.copies > 1
 
     @cached_property
-    def master_spans(self) -> list[tuple[int, Tensor]]:
-        """(group, 1-D masters), as few as there can be: they are the same memory at every step."""
-        return self.spans(self.masters())
+    def master_spans(self) -> list[tuple[int, Fp32Vector]]:
+        """(group, masters), as few as there can be: they are the same memory at every step."""
+        runs: list[Fragment] = []
+        for f in self.fragments:
+            if runs and f.flat is runs[-1].flat and f.start == runs[-1].start + runs[-1].numel:
+                runs[-1] = replace(runs[-1], numel=runs[-1].numel + f.numel)
+            else:
+                runs.append(f)
+        return [(run.group, run.master) for run in runs]
 
     def masters(self) -> dict[str, Tensor]:
-        """This rank's fp32 values of each parameter it owns a part of, 1-D views."""
-        return {f.name: f.master for f in self.fragments}
+        """This rank's fp32 values of each parameter it owns a part of, 1-D."""
+        return {f.name: f.master.values() for f in self.fragments}
 
     def gradients(self) -> dict[str, Tensor]:
         """This rank's reduced gradients, 1-D, after the reduction and before the step; none of a parameter without."""

@@ -118,7 +118,7 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
     dictionary = deepspeed_dictionary(
         load_ds_config(ds_config), BatchArithmetic(world.size, 1, accumulation, world.size * accumulation)
     )
-    built = engine.build_engine(model, optimizer, dictionary, device)
+    built = engine.build_engine(model, optimizer, dictionary, device, split=True)
     partitions = optimizer.partitions
     assert partitions is not None
     fragments = partitions.fragments
@@ -138,7 +138,7 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
             group.update({**SETTINGS, **changed})
         if edge == "x zero":
             for f in fragments:
-                f.master.zero_()
+                f.master.store(torch.zeros(f.numel))
         before = masters()
         parts = contributions(edge, step, accumulation)
         for micro in parts:

@@ -1,0 +1,80 @@
+"""fp32 numbers as an optimiser keeps them: whole, or split into bf16 parameters and the 16 bits that these lack.
+
+A bf16 parameter is the upper half of its fp32 master, rounded to the nearest. What the master has more or less than it, in
+units of fp32's last place, lies within ±2^15; so 16 bits beside the parameter keep the master, instead of 32.
+
+    master = parameter + remainder · (one unit in the last place)        read as integers: bits(x) = bits(h)·2^16 + r
+
+All but one of the 65,537 remainders fit: +2^15, of a number exactly between two parameters of which the lower one is even, is
+kept as 2^15 - 1. That moves one master in 131,072 by its last bit, when it is stored; it rounds to the same parameter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LARGEST_REMAINDER = 2**15 - 1
+# fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. On a CPU one sum over 1e8
+# elements is off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than
+# the memory. A GPU adds in thousands of threads, so that its sums are short anyway, and its time goes into the launches.
+CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**22
+
+
+def longest_chunk(on_gpu: bool) -> int:
+    """Elements of the pieces in which norms are taken and split numbers put together."""
+    return CHUNK_ELEMENTS_OF_A_GPU if on_gpu else CHUNK_ELEMENTS
+
+
+@dataclass(frozen=True)
+class Fp32Vector:
+    """1-D numbers: those of `high`; where there is a `low`, `high` are bf16 parameters and `low` (int16) their remainders."""
+
+    high: Tensor
+    low: Tensor | None = None
+
+    def numel(self) -> int:
+        """How many."""
+        return self.high.numel()
+
+    @property
+    def is_cuda(self) -> bool:
+        """Are they on a GPU?"""
+        return self.high.is_cuda
+
+    def split(self, size: int) -> list["Fp32Vector"]:
+        """Views of `size` each, the last one perhaps shorter."""
+        highs = self.high.split(size)
+        lows = [None] * len(highs) if self.low is None else self.low.split(size)
+        return [Fp32Vector(high, low) for high, low in zip(highs, lows, strict=True)]
+
+    def values(self) -> Tensor:
+        """A view of whole numbers; of split ones a new tensor."""
+        if self.low is None:
+            return self.high
+        values = self.high.float()
+        values.view(torch.int32).add_(self.low)
+        return values
+
+    def store(self, values: Tensor) -> None:
+        """Put fp32 values in their place."""
+        self.high.copy_(values)  # rounded to the nearest, where it is bf16
+        if self.low is not None:
+            remainder = self.high.float().view(torch.int32)
+            torch.sub(values.to(remainder.device).view(torch.int32), remainder, out=remainder)
+            self.low.copy_(remainder.clamp_(max=LARGEST_REMAINDER))
+
+    def read_into(self, out: Tensor) -> None:
+        """Copy the values, piece by piece; on a GPU this only queues the copies."""
+        size = longest_chunk(self.is_cuda)
+        for piece, there in zip(self.split(size), out.split(size), strict=True):
+            there.copy_(piece.values(), non_blocking=True)
+
+    def pieces(self) -> Iterator[Tensor]:
+        """The values, piece by piece, to be changed in place: a piece is stored when the next one is asked for."""
+        for piece in self.split(longest_chunk(self.is_cuda)):
+            values = piece.values()
+            yield values
+            if piece.low is not None:
+                piece.store(values)
