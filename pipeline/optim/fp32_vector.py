@@ -6,7 +6,8 @@ units of fp32's last place, lies within ±2^15; so 16 bits beside the parameter 
     master = parameter + remainder · (one unit in the last place)        read as integers: bits(x) = bits(h)·2^16 + r
 
 All but one of the 65,537 remainders fit: +2^15, of a number exactly between two parameters of which the lower one is even, is
-kept as 2^15 - 1. That moves one master in 131,072 by its last bit, when it is stored; it rounds to the same parameter.
+kept as 2^15 - 1. That moves a master by its last bit (one in 131,072, where the lower bits are evenly spread) and leaves the
+parameter as it is: it is always the one that fp32 masters would be rounded to.
 """
 
 from collections.abc import Iterator
