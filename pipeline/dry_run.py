@@ -44,7 +44,7 @@ def dry_run(
     if device is not None and predicted is not None:
         check_peak(predicted, *device)
     of_rule = _parameters_of_rule(config, corpus.vocab_size)
-    memory = bytes_per_rank(of_rule, mechanics, world_size, batch.accumulation_steps > 1)
+    memory = bytes_per_rank(of_rule, system)
     return {
         "recipe": recipe,
         "parameters": sum(of_rule.values()),
@@ -109,22 +109,20 @@ def _parameters_of_rule(config: RunConfig, vocab_size: int) -> dict[str, int]:
     return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
 
 
-def bytes_per_rank(
-    parameters_of_rule: dict[str, int], mechanics: dict[str, Any], world_size: int, accumulates: bool = False
-) -> dict[str, int]:
+def bytes_per_rank(parameters_of_rule: dict[str, int], system: System) -> dict[str, int]:
     """Model states of one rank between steps, activations not counted: the weights that the forward pass reads with their
-    fp32 masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`, under
-    stage 3 the gradient too, under stages 1 and 2 a second one while micro batches are accumulated."""
-    total, zero = sum(parameters_of_rule.values()), mechanics["zero_optimization"]
-    stage, low = zero["stage"], BF16_BYTES if precision(mechanics) == "bf16" else FP32_BYTES
-    share = world_size if stage else 1
-    masters = 0 if stage == 0 and low == FP32_BYTES else FP32_BYTES * total // share
+    masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`, under stage 3 the
+    gradient too, under stages 1 and 2 a second one while micro batches are accumulated."""
+    total, stage = sum(parameters_of_rule.values()), system.stage
+    low = BF16_BYTES if system.precision == "bf16" else FP32_BYTES
+    share = system.world_size if stage else 1
+    masters = 0 if stage == 0 and low == FP32_BYTES else system.master_bytes * total // share
     moments = FP32_BYTES * sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items()) // share
     weights = low * total // (share if stage == 3 else 1)
     gradient = low * total // (share if stage >= 2 else 1)
-    if "offload_optimizer" in zero:
+    if "offload_optimizer" in system.zero:
         host = masters + FP32_BYTES * total // share + moments
         if stage == 3:
             return {"weights": weights, "gradient": 0, "host": host + gradient}
-        return {"weights": weights, "gradient": gradient, "host": host + (low * total // share if accumulates else 0)}
+        return {"weights": weights, "gradient": gradient, "host": host + (low * total // share if system.accumulates else 0)}
     return {"weights": weights + masters, "gradient": gradient, "optimizer": moments}

@@ -11,6 +11,7 @@ from pipeline.memory.system import KINDS, System, shipped, with_adam, with_head
 
 MIB, GIB = 2**20, 2**30
 COLUMNS = (("init", "live"), ("forward", "live"), ("backward", "peak"), ("backward", "live"), ("step", "peak"))
+WHOLE = "fp32 masters"
 HEADINGS = ("after init", "after forward", "peak of backward", "after backward", "peak of step")
 
 
@@ -37,8 +38,8 @@ def systems(
     config: RunConfig, vocab_size: int, world_size: int, stages: Sequence[int | None], versus: str | None
 ) -> list[System]:
     """The recipe under each ZeRO stage (None: under its own mechanics); with versus = "adam" also with SIBERT's other head, and
-    BERT + AdamW twice: with the update in parts, which this pipeline's engine makes for all, and all at once, as DeepSpeed
-    does by itself."""
+    BERT + AdamW: with the same engine, with fp32 masters where these are split, and then with the update all at once as well,
+    as DeepSpeed does by itself."""
     configs = {name_of(config): config}
     if versus:
         if config.model.encoder != "bert":
@@ -47,12 +48,15 @@ def systems(
                 configs.setdefault(name_of(other), other)
         adam = with_adam(config)
         configs.setdefault(name_of(adam), adam)
-        configs[f"{name_of(adam)}, all at once"] = replace(adam, train=replace(adam.train, update_elements=0))
-    return [
+        configs[f"{name_of(adam)}, {WHOLE}"] = replace(adam, train=replace(adam.train, split_masters=False))
+        by_itself = replace(adam.train, split_masters=False, update_elements=0)
+        configs[f"{name_of(adam)}, all at once"] = replace(adam, train=by_itself)
+    weighed = [
         System(name, replace(c, train=replace(c.train, ds_config=mechanics_of(c, stage))), vocab_size, world_size)
         for stage in stages
         for name, c in configs.items()
     ]
+    return [system for system in weighed if system.can_split_masters or not system.name.endswith(WHOLE)]
 
 
 def mechanics_of(config: RunConfig, stage: int | None) -> str:
@@ -73,7 +77,7 @@ def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_c
             ds_config["train_micro_batch_size_per_gpu"] * ds_config["gradient_accumulation_steps"]
         )
         weighed = systems(own, int(made_from["vocab_size"]), world_size, [None], "adam")
-        return [Row(s, predict(s)) for s in weighed if s is weighed[0] or s in weighed[-2:]]
+        return [Row(s, predict(s)) for s in weighed if s is weighed[0] or s.config.optim.rule == "adamw"]
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return []
 

@@ -24,9 +24,8 @@ from pipeline.memory.trace import Kinds, Meter, trace
 from pipeline.optim.fp32_vector import longest_chunk
 from pipeline.optim.optimizer import parameter_groups
 
-FP32, REMAINDERS, MOST_LAYERS = 4, 2, 256
+FP32, MOST_LAYERS = 4, 256
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}
-LAMB_TEMPORARIES, SPLIT_TEMPORARIES = 3, 3  # of fp32, a piece of each
 ALL_REDUCED_AT_ONCE = 500_000_000  # elements, stage 0: DeepSpeed's own constant
 
 
@@ -124,7 +123,7 @@ class Rank:
         """Between steps."""
         of_rule = [(MOMENTS_OF_RULE[rule], sum(sizes.values())) for rule, sizes in self.groups]
         offloaded = "offload_optimizer" in self.system.zero and torch.cuda.is_available()
-        of_masters = REMAINDERS if self.system.splits_masters else FP32
+        of_masters = self.system.master_bytes
         kinds = {
             PARAMETERS: self.low * self.elements // (self.world if self.stage == 3 else 1),
             MASTERS: 0 if offloaded or (self.stage == 0 and self.low == FP32) else of_masters * self.elements // self.share,
@@ -204,13 +203,11 @@ class Rank:
 
     def update(self) -> Iterator[Kinds]:
         """In step(), for the norms, then at each part of the update: the gradients that are left and copies of the part's."""
-        piece = longest_chunk(torch.cuda.is_available())
-        widened = FP32 * min(piece, max(self.shapes.values())) if self.low < FP32 else 0
-        lamb = max(self._of_lamb(rule, sizes) for rule, sizes in self.groups)
-        yield {GRADIENTS: self.held_gradients, WORKSPACE: max(widened, lamb)}
+        norms, update = (max(self._temporaries(rule, sizes, of) for rule, sizes in self.groups) for of in ("norms", "update"))
+        yield {GRADIENTS: self.held_gradients, WORKSPACE: norms}
         if self.stage == 0:
             copies = FP32 * self.elements if self.low < FP32 else 0
-            yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: lamb}
+            yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: update}
             return
         split = self.system.splits_masters
         to_fp32 = 0 if split or self.low == FP32 else FP32
@@ -219,17 +216,22 @@ class Rank:
             for part in self._parts(list(sizes.values())):
                 flat = self.low if len(own) > 1 else 0  # one tensor is flat already
                 yield {GRADIENTS: left, COPIES: (flat + to_fp32) * part // self.world}
-                copies = flat if split else FP32
-                work = self._of_lamb(rule, sizes)
-                if split and rule != "lamb":
-                    work = FP32 * SPLIT_TEMPORARIES * min(piece, part // self.world)
+                copies, work = flat if split else FP32, self._temporaries(rule, sizes, "update")
                 yield {GRADIENTS: left, COPIES: copies * part // self.world, WORKSPACE: work}
             left -= 0 if self.stage == 3 else self.low * sum(own.values())
 
-    def _of_lamb(self, rule: str, sizes: dict[str, int]) -> int:
-        """Bytes of LAMB's temporaries for a group: of its directions, piece by piece."""
-        piece = min(longest_chunk(torch.cuda.is_available()), max(sizes.values()))
-        return FP32 * LAMB_TEMPORARIES * piece if rule == "lamb" else 0
+    def _temporaries(self, rule: str, sizes: dict[str, int], of: str) -> int:
+        """Bytes of fp32 temporaries while a group's norms are taken or it is updated: a few pieces at a time."""
+        split, chunk = self.system.splits_masters, longest_chunk(torch.cuda.is_available())
+        part = sum(sizes.values()) // self.share
+        longest = part if split and rule != "lamb" else min(part, max(sizes.values()))
+        if rule == "lamb":  # m, v and g of a direction, and the master; of the piece before, the direction and the master
+            pieces = 3 + split + (1 + split) * (longest > chunk)
+        elif split:  # a norm: the master is put together from two; an update: master, gradient, remainder
+            pieces = 2 if of == "norms" else 3
+        else:
+            pieces = 1 if of == "norms" and self.low < FP32 else 0
+        return FP32 * pieces * min(chunk, longest)
 
     def _parts(self, sizes: Sequence[int]) -> list[int]:
         """Stage 3 cuts a group once more."""

@@ -49,10 +49,19 @@ class System:
         return precision(self.mechanics)
 
     @property
+    def can_split_masters(self) -> bool:
+        """Do bf16 parameters and fp32 masters of the same elements lie on one device?"""
+        return self.stage > 0 and "offload_optimizer" not in self.zero and self.precision == "bf16"
+
+    @property
     def splits_masters(self) -> bool:
         """Are fp32 masters kept as bf16 parameters and remainders?"""
-        together = self.stage > 0 and "offload_optimizer" not in self.zero
-        return self.config.train.split_masters and together and self.precision == "bf16"
+        return self.config.train.split_masters and self.can_split_masters
+
+    @property
+    def master_bytes(self) -> int:
+        """Of one master, beside the parameter."""
+        return 2 if self.splits_masters else 4
 
     @property
     def micro_sequences(self) -> int:

@@ -90,7 +90,8 @@ def decide(
 
     def directions() -> Iterator[tuple[str, Tensor]]:
         for f in moved:
-            for r in lamb_directions(f, lamb_state(f), gradients[f.name], groups[f.group], lamb_count):
+            masters = (piece.values() for piece in f.master.split(longest_chunk(f.master.is_cuda)))
+            for _, r in lamb_directions(masters, lamb_state(f), gradients[f.name], groups[f.group], lamb_count):
                 yield f.name, r
 
     sums = _global_sums(partitions, groups, gradients, moved, directions(), with_cosine, asks_to_stop)
@@ -120,14 +121,14 @@ def decide(
 
 
 def lamb_directions(
-    fragment: Fragment, moments: tuple[Tensor, Tensor], gradient: Tensor, group: Mapping[str, Any], count: int
-) -> Iterator[Tensor]:
-    """r of a fragment, piece by piece: whole, its temporaries would be the largest of the step. It is taken twice, for the
-    norm and for the update, and is the same both times."""
+    masters: Iterable[Tensor], moments: tuple[Tensor, Tensor], gradient: Tensor, group: Mapping[str, Any], count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """w and r of a fragment, piece by piece: whole, temporaries would be the largest of the step. Taken twice, for the norm and
+    for the update, they are the same both times."""
     settings = {key: group[key] for key in ("betas", "eps", "weight_decay")}
     size = longest_chunk(gradient.is_cuda)
-    for w, m, v, g in zip(fragment.master.split(size), *(t.split(size) for t in (*moments, gradient)), strict=True):
-        yield lamb.direction(w.values(), (m, v), wide(g), count=count, **settings)
+    for w, m, v, g in zip(masters, *(t.split(size) for t in (*moments, gradient)), strict=True):
+        yield w, lamb.direction(w, (m, v), wide(g), count=count, **settings)
 
 
 def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], float]) -> dict[str, ClipSet]:
@@ -187,9 +188,8 @@ def _reduced(partitions: Partitions, products: Iterable[Product], size: int, num
     slots, dots = [], []
     for slot, a, b in products:
         for part_a, part_b in _chunks(a, b):
-            wide_a = _values(part_a)
             slots.append(slot)
-            dots.append(torch.dot(wide_a, wide_a if part_b is part_a else _values(part_b)))
+            dots.append(_dot(part_a, part_b))
     if dots:
         dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
         # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
@@ -207,6 +207,11 @@ def _reduced(partitions: Partitions, products: Iterable[Product], size: int, num
 def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tensor:
     """The 0/1 matrix [size, len(slots)] that adds each number into its slot; it is the same at every step."""
     return torch.nn.functional.one_hot(torch.tensor(slots), size).t().to(device, torch.float64)
+
+
+def _dot(a: Numbers, b: Numbers) -> Tensor:
+    wide_a = _values(a)
+    return torch.dot(wide_a, wide_a if b is a else _values(b))
 
 
 def _values(numbers: Numbers) -> Tensor:

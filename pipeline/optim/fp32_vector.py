@@ -54,9 +54,9 @@ class Fp32Vector:
         """A view of whole numbers; of split ones a new tensor."""
         if self.low is None:
             return self.high
-        values = self.high.float()
-        values.view(torch.int32).add_(self.low)
-        return values
+        bits = self.low.int()
+        bits.add_(self.high.float().view(torch.int32))
+        return bits.view(torch.float32)
 
     def store(self, values: Tensor) -> None:
         """Put fp32 values in their place."""
@@ -79,3 +79,4 @@ class Fp32Vector:
             yield values
             if piece.low is not None:
                 piece.store(values)
+            del values  # before the next one is put together

@@ -195,6 +195,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
                 update = {"sgd": _sgd, "adamw": self._adamw}[group["rule"]]
                 for part in self._masters(group):
                     update(group, self.decision.coefficients[group["index"]], *part)
+                    del part  # before the next one is put together
 
     def _masters(self, group: dict[str, Any]) -> Iterator[tuple[list[Tensor], list[Tensor | None], list[list[Tensor]]]]:
         """(fp32 masters, their gradients, their moments) of a group, to be updated in place: the whole ones all together, then
@@ -210,6 +211,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             for values in Fp32Vector(p.detach(), self.remainders[p]).pieces():
                 here = slice(start, start := start + values.numel())
                 yield [values], [p.grad if p.grad is None else wide(p.grad[here])], [[self._moments(p)[k][here] for k in keys]]
+                del values
 
     def moment_views(self, fragment: Fragment) -> tuple[Tensor, Tensor]:
         """(m, v) of a fragment of a LAMB or AdamW group, 1-D views."""
@@ -233,8 +235,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             assert fragment.flat.grad is not None  # what there is a direction from
             moments, gradient = self.moment_views(fragment), fragment.view(fragment.flat.grad)
             step = group["lr"] * self.decision.trust_ratios[fragment.name]
-            directions = lamb_directions(fragment, moments, gradient, group, self.updates + 1)
-            for w, r in zip(fragment.master.pieces(), directions, strict=True):
+            for w, r in lamb_directions(fragment.master.pieces(), moments, gradient, group, self.updates + 1):
                 w.add_(r, alpha=-step)
             for m, v, g in zip(*(t.split(longest_chunk(gradient.is_cuda)) for t in (*moments, gradient)), strict=True):
                 lamb.update_moments(m, v, wide(g), group["betas"])
