@@ -107,9 +107,7 @@ class TrainConfig:
     keep_every_steps: int = 0  # of the older ones, those at multiples of this are kept, too; 0: none
     activation_checkpointing: bool = False  # keep one tensor a layer and compute the layers again in the backward pass
     update_elements: int = 1_000_000  # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once
-    split_masters: bool = (
-        True  # bf16 under ZeRO 1-3, not offloaded: a master is its bf16 parameter and 16 bits, not 32 beside it
-    )
+    split_masters: bool = True  # in bf16: fp32 masters as bf16 parameters and 16 bits more (ZeRO 1-3, not offloaded)
     timeout_s: float = 300.0  # a run that gets no further for so long ends, and says which rank is to blame
     max_nonfinite_steps: int = 5  # so many skipped steps in a row end the run with an error
 

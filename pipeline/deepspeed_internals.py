@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
+from pipeline.optim.fp32_vector import Fp32Vector
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import Fragment, Partitions, replicated, whole_gradient
 
@@ -165,7 +165,11 @@ def _zero_3_gradient(wrapper: Any, sub_group: int, index: int, start: int, numel
 def split_masters(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
     """Where a rank holds fp32 masters beside the bf16 parameters that they belong to: let these stand in for the masters,
     as DeepSpeed itself does where both have one type, and keep only the rest of each master. DeepSpeed then flattens
-    gradients without an fp32 copy, and its copy of masters into parameters is one of a tensor onto itself."""
+    gradients without an fp32 copy, and its copy of masters into parameters is one of a tensor onto itself. ValueError if this
+    DeepSpeed does not keep what is needed."""
+    if wrapper is optimizer:
+        return
+    check_names(wrapper)
     if type(wrapper).__name__ == "DeepSpeedZeroOptimizer" and not wrapper.cpu_offload:
         masters = wrapper.single_partition_of_fp32_groups
         ranks = [torch.distributed.get_rank(group) for group in wrapper.real_dp_process_group]
@@ -182,9 +186,7 @@ def split_masters(wrapper: Any, optimizer: PretrainingOptimizer) -> None:
 @torch.no_grad()
 def _split(masters: list[Any], at: int, parameters: Any, optimizer: PretrainingOptimizer) -> None:
     before, remainders = masters[at], torch.zeros_like(parameters, dtype=torch.int16)
-    size = longest_chunk(parameters.is_cuda)
-    for piece, values in zip(Fp32Vector(parameters.detach(), remainders).split(size), before.split(size), strict=True):
-        piece.store(values)
+    Fp32Vector(parameters.detach(), remainders).store(before)
     masters[at], optimizer.remainders[parameters] = parameters, remainders
     for group, source in zip(optimizer.all_groups, optimizer.source_params, strict=True):
         if group["params"] and group["params"][0] is before:  # stages 1 and 2; stage 3 puts in each when its turn comes

@@ -175,7 +175,8 @@ def _global_sums(
             if with_cosine and f.name in gradients and groups[f.group]["rule"] != "lamb":
                 yield slot["xg", f.group], f.master, gradients[f.name]
         for f in moved:
-            yield slot["ww", f.name], f.master, f.master
+            w = f.master
+            yield slot["ww", f.name], w, w
         for name, r in directions:
             yield slot["rr", name], r, r
 

@@ -60,10 +60,15 @@ class Fp32Vector:
 
     def store(self, values: Tensor) -> None:
         """Put fp32 values in their place."""
+        size = longest_chunk(self.is_cuda)
+        for piece, part in zip(self.split(size), values.split(size), strict=True):
+            piece._store(part.to(self.high.device))
+
+    def _store(self, values: Tensor) -> None:
         self.high.copy_(values)  # rounded to the nearest, where it is bf16
         if self.low is not None:
             remainder = self.high.float().view(torch.int32)
-            torch.sub(values.to(remainder.device).view(torch.int32), remainder, out=remainder)
+            torch.sub(values.view(torch.int32), remainder, out=remainder)
             self.low.copy_(remainder.clamp_(max=LARGEST_REMAINDER))
 
     def read_into(self, out: Tensor) -> None:
@@ -78,5 +83,5 @@ class Fp32Vector:
             values = piece.values()
             yield values
             if piece.low is not None:
-                piece.store(values)
+                piece._store(values)
             del values  # before the next one is put together
