@@ -209,16 +209,17 @@ class Rank:
             copies = FP32 * self.elements if self.low < FP32 else 0
             yield {GRADIENTS: self.held_gradients, COPIES: copies, WORKSPACE: update}
             return
-        split = self.system.splits_masters
-        to_fp32 = 0 if split or self.low == FP32 else FP32
+        to_fp32 = 0 if self.system.splits_masters or self.low == FP32 else FP32
         left = self.held_gradients
         for (rule, sizes), own in zip(self.groups, self.own, strict=True):
+            flat = self.low if len(own) > 1 else 0  # one tensor is flat already
+            freed = 0 if self.stage == 3 else self.low * sum(own.values())
+            held = left - freed if flat + to_fp32 else left  # in the update: what is copied is freed first
+            work = self._temporaries(rule, sizes, "update")
             for part in self._parts(list(sizes.values())):
-                flat = self.low if len(own) > 1 else 0  # one tensor is flat already
                 yield {GRADIENTS: left, COPIES: (flat + to_fp32) * part // self.world}
-                copies, work = flat if split else FP32, self._temporaries(rule, sizes, "update")
-                yield {GRADIENTS: left, COPIES: copies * part // self.world, WORKSPACE: work}
-            left -= 0 if self.stage == 3 else self.low * sum(own.values())
+                yield {GRADIENTS: held, COPIES: (to_fp32 or flat) * part // self.world, WORKSPACE: work}
+            left -= freed
 
     def _temporaries(self, rule: str, sizes: dict[str, int], of: str) -> int:
         """Bytes of fp32 temporaries while a group's norms are taken or it is updated: a few pieces at a time."""
