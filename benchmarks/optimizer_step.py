@@ -3,9 +3,10 @@
     python -m benchmarks.optimizer_step [--sizes 1e6 1e7 1e8] [--rounds 15]
 
 Tensors have the shapes of SIBERT at three sizes: `tensors`, one tensor a parameter (ZeRO 0); `flat`, one partition that holds
-them all, gradients side by side (ZeRO 1 and 3). All are timed in turn within one run, and every figure is a ratio of
-medians, because machines are shared and noisy. The floor of a step is the bytes that it cannot avoid to move, at the
-bandwidth of a copy of the same size: 20 bytes a parameter (read x and g for the norms, read both again and write x).
+them all, gradients side by side (ZeRO 1 and 3); `split`, the same in bf16 with split masters. All are timed in turn within one
+run, and every figure is a ratio of medians, because machines are shared and noisy. The floor of a step in fp32 is the bytes
+that it cannot avoid to move, at the bandwidth of a copy of the same size: 20 bytes a parameter (read x and g for the norms,
+read both again and write x).
 """
 
 import argparse
@@ -27,6 +28,7 @@ SHAPES = {  # about so many parameters: layers, width, vocabulary
     1e8: (12, 768, 20000),
 }
 COPY_BYTES, STEP_BYTES = 8, 20
+LAYOUTS = ("tensors", "flat", "split")
 
 
 def model_tensors(size: float) -> list[Tensor]:
@@ -39,24 +41,27 @@ def model_tensors(size: float) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
-def ours(values: list[Tensor], gradients: list[Tensor], flat: bool) -> Callable[[], None]:
+def ours(values: list[Tensor], gradients: list[Tensor], layout: str) -> Callable[[], None]:
     """One step of the product's optimiser: norms, decision, update."""
     rule = {"name": "x", "rule": "sgd", "clip_set": "x", "lr": 1e-3, "weight_decay": 1e-3, "clip_c": 2.0}
     names = [str(i) for i in range(len(values))]
-    if not flat:
+    if layout == "tensors":
         params = [nn.Parameter(v.clone()) for v in values]
         optimizer = PretrainingOptimizer([{**rule, "names": names, "params": params}])
         partitions = replicated(list(zip(names, params, strict=True)), optimizer.all_groups)
         for p, g in zip(params, gradients, strict=True):
             p.grad = g.clone()
     else:
-        whole = nn.Parameter(torch.cat([v.flatten() for v in values]))
-        whole.grad = torch.cat([g.flatten() for g in gradients])
+        low = torch.bfloat16 if layout == "split" else torch.float32
+        whole = nn.Parameter(torch.cat([v.flatten() for v in values]).to(low))
+        whole.grad = torch.cat([g.flatten() for g in gradients]).to(low)
         optimizer = PretrainingOptimizer([{**rule, "names": names, "params": [whole]}])
-        fragments, start = [], 0
+        if layout == "split":
+            optimizer.remainders[whole] = torch.zeros_like(whole, dtype=torch.int16)
+        fragments, start, rest = [], 0, optimizer.remainders.get(whole)
         for name, g in zip(names, gradients, strict=True):  # gradients side by side, as ZeRO 1 and 3 keep them
             piece = whole.grad[start : start + g.numel()]
-            fragments.append(Fragment(name, 0, 0, g.numel(), whole, start, piece.detach))
+            fragments.append(Fragment(name, 0, 0, g.numel(), whole, start, piece.detach, rest))
             start += g.numel()
         partitions = Partitions(tuple(fragments), None, 1, whole.device)
     optimizer.attach(partitions)
@@ -95,8 +100,7 @@ def main() -> None:
         seconds = medians_s(
             {
                 "copy": lambda source=source, target=target: target.copy_(source),
-                "tensors": ours(values, gradients, flat=False),
-                "flat": ours(values, gradients, flat=True),
+                **{layout: ours(values, gradients, layout) for layout in LAYOUTS},
                 "SGD": theirs(torch.optim.SGD, values, gradients),
                 "fused SGD": theirs(torch.optim.SGD, values, gradients, fused=True),
                 "fused AdamW": theirs(torch.optim.AdamW, values, gradients, fused=True),
@@ -104,7 +108,7 @@ def main() -> None:
             max(args.rounds, int(args.rounds * min(10, 1e7 / total))),
         )
         floor_s = seconds["copy"] * STEP_BYTES / COPY_BYTES
-        for layout in ("tensors", "flat"):
+        for layout in LAYOUTS:
             ratios = [seconds[layout] / t for t in (floor_s, seconds["SGD"], seconds["fused SGD"], seconds["fused AdamW"])]
             cells = "".join(f"{ratio:>{width}.2f}" for ratio, width in zip(ratios, (9, 8, 13, 15), strict=True))
             print(f"{total:>12,}{layout:>9}{cells}{COPY_BYTES * total / seconds['copy'] / 1e9:>11.1f}")
