@@ -103,6 +103,7 @@ def test_cancelled_stays_cancelled(cluster: Cluster, little_corpus: Path, tmp_pa
     assert cluster.run("squeue", "--noheader").stdout == ""
 
 
+@pytest.mark.long
 def test_a_power_loss_and_a_cut_cable(cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path) -> None:
     """The power of the node with a job's batch shell and rank 0, and the cable of another job's other node, at the same time:
     it takes SLURM half a minute to get over it."""

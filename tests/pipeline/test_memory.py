@@ -39,9 +39,9 @@ def system(kind: tuple[str, ...], ds_config: str, world_size: int = 1, *settings
     "weighed",
     [
         system(SIBERT, "zero1-bf16"),
-        system(BERT, "zero2-bf16", 2, "batch.global_sequences=8"),
         system(SIBERT, "zero3", 2, "batch.global_sequences=8", "train.activation_checkpointing=true"),
         *long(
+            system(BERT, "zero2-bf16", 2, "batch.global_sequences=8"),
             system(PAPER, "zero0-bf16", 1, "train.activation_checkpointing=true"),
             system(SIBERT, "zero1", 2, "batch.global_sequences=16"),
             system(PAPER, "zero2-bf16", 1, "batch.global_sequences=8"),

@@ -23,7 +23,7 @@ from pipeline.optim.fp32_vector import Fp32Vector
 
 SEED = 20261121
 STAGES = [*(f"zero{stage}{precision}" for stage in range(4) for precision in ("", "-bf16")), "zero2-offload-bf16"]
-OFTEN = ["zero1-bf16", "zero3", "zero2-offload-bf16"]
+OFTEN = ["zero1-bf16", "zero3"]
 STOPPED = 75
 KILLS = 4  # of each stage and precision
 # An epoch is 9.6 steps, accumulation 2 micro batches a rank, the rate decays all along, nothing falls on a round number.

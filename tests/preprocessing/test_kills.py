@@ -56,6 +56,7 @@ def test_random_kills(wanted: int, undisturbed: dict[str, bytes], articles: Path
     print(f"{kills} kills, {builds} builds")
 
 
+@pytest.mark.long
 def test_a_kill_at_every_durable_step_of_finalize(undisturbed: dict[str, bytes], articles: Path, tmp_path: Path) -> None:
     """The process dies at its 1st, 2nd, 3rd ... fsync, link or rename, until it comes through."""
     out, deaths = tmp_path / "out", 0
