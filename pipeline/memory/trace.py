@@ -48,7 +48,16 @@ class Meter(TorchDispatchMode):
         for out in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(out, Tensor):
                 self._see(out)
+        if func is torch.ops.aten.linalg_vector_norm.default and not torch.cuda.is_available():
+            self._casts_first(args[0], result)
         return result
+
+    def _casts_first(self, tensor: Tensor, result: Tensor) -> None:
+        """On a CPU the operator makes a copy of all its input in the result's type; of the model's it is the largest that is
+        not seen."""
+        copy = tensor.numel() * result.element_size() * (tensor.dtype != result.dtype)
+        self.add(WORKSPACE, copy)
+        self.add(WORKSPACE, -copy)
 
     def _see(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
