@@ -7,6 +7,7 @@ import pytest
 import torch
 from ranks import WITHOUT_REPORT, Death, RankServer
 from running import SMALL, set_options
+from split_masters import split
 from torch import Tensor
 
 from pipeline.checkpoint.layout import step_directories
@@ -25,12 +26,6 @@ RULES = {
 }
 SIZE = 1000
 STOP = Death(0, "batch", 10, signal=signal.SIGTERM)
-
-
-def split(values: Tensor) -> Fp32Vector:
-    vector = Fp32Vector(torch.empty(values.shape, dtype=torch.bfloat16), torch.empty(values.shape, dtype=torch.int16))
-    vector.store(values)
-    return vector
 
 
 @pytest.mark.parametrize("sign", [0, 0x8000])

@@ -15,11 +15,11 @@ import torch
 from ranks import WITHOUT_REPORT, Death, RankServer
 from running import SMALL, long, set_options
 from same_run import TIMES, assert_same
+from split_masters import split
 
 from pipeline.checkpoint.layout import step_directories
 from pipeline.checkpoint.stored import Checkpoint
 from pipeline.monitor import read_metrics
-from pipeline.optim.fp32_vector import Fp32Vector
 
 SEED = 20261121
 STAGES = [*(f"zero{stage}{precision}" for stage in range(4) for precision in ("", "-bf16")), "zero2-offload-bf16"]
@@ -148,12 +148,6 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
 
 
-def as_split(tensor: torch.Tensor) -> torch.Tensor:
-    vector = Fp32Vector(torch.empty(tensor.numel(), dtype=torch.bfloat16), torch.empty(tensor.numel(), dtype=torch.int16))
-    vector.store(tensor.flatten())
-    return vector.values().view_as(tensor)
-
-
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-bert"])
 def test_what_is_saved_again_is_what_was_loaded_bit_for_bit(
     rank_server: RankServer, little_corpus: Path, tmp_path: Path, recipe: str
@@ -180,6 +174,7 @@ def test_what_is_saved_again_is_what_was_loaded_bit_for_bit(
         assert stored.keys() == (expected or stored).keys()
         for (kind, name), tensor in expected.items():
             is_split = kind == "param" and stage in ("zero1-bf16", "zero3-bf16")
-            assert torch.equal(stored[kind, name], as_split(tensor) if is_split else tensor), (stage, kind, name)
+            wanted = split(tensor.flatten()).values().view_as(tensor) if is_split else tensor
+            assert torch.equal(stored[kind, name], wanted), (stage, kind, name)
         expected = stored
     assert {kind for kind, _ in expected} == {"param", "exp_avg", "exp_avg_sq"}

@@ -27,7 +27,7 @@ def start(articles: Path, out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True)
 
 
-@pytest.mark.parametrize("wanted", [10, *long(50)])
+@pytest.mark.parametrize("wanted", [15, *long(50)])
 def test_random_kills(wanted: int, undisturbed: dict[str, bytes], articles: Path, tmp_path: Path) -> None:
     """The whole session is killed, or the parent alone: its workers must end by themselves and harm nothing."""
     generator = random.Random(SEED)
