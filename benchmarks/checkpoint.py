@@ -24,15 +24,16 @@ import numpy as np
 import torch
 
 from benchmarks.timing import medians_s
-from pipeline.checkpoint.choose import newest
-from pipeline.checkpoint.saver import Kept, Saver, make_place
+from pipeline.checkpoint.reader import Checkpoint
+from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.snapshot import owned_tensors
-from pipeline.checkpoint.stored import Checkpoint
-from pipeline.config import ModelConfig, OptimConfig, RunConfig
+from pipeline.checkpoint.writer import Kept, Saver, make_place
+from pipeline.config.schema import ModelConfig, OptimConfig, RunConfig
+from pipeline.distributed.ranks import ALONE
 from pipeline.model.pretraining import PretrainingModel, build_model, parameter_count, parameter_shapes
-from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+from pipeline.optim.groups import parameter_groups
+from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import replicated
-from pipeline.ranks import ALONE
 
 SIZES = {"small": (6, 320, 8192), "base": (12, 768, 30522)}  # layers, width, vocabulary
 MANIFEST = {"world_size": 1, "zero_stage": 0, "precision": "fp32", "saved_at": "", "made_from": {}, "progress": {}}

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import medians_s
-from preprocessing.build import finalize, plan_and_train, run_task
-from preprocessing.clean import clean
-from preprocessing.plan import Gates, work_folder
-from preprocessing.sentences import split_sentences
-from preprocessing.settings import Settings
-from preprocessing.shards import open_corpus
-from preprocessing.sources.source import parse_sources
-from preprocessing.tokenizer import load
+from preprocessing.build.build import finalize, plan_and_train, run_task
+from preprocessing.build.plan import Gates, work_folder
+from preprocessing.build.settings import Settings
+from preprocessing.corpus.reader import open_corpus
+from preprocessing.sources.parse import parse_sources
+from preprocessing.text.clean import clean
+from preprocessing.text.sentences import split_sentences
+from preprocessing.text.tokenizer import load
 
 VOCAB_SIZE = 8192
 BLOCK = 128

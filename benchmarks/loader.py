@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import medians_s
-from pipeline.data import PretrainingData
-from preprocessing.shards import CLS_ID, MASK_ID, PAD_ID, SEP_ID, SPECIAL_PIECES, Corpus, open_corpus
+from pipeline.data.pretraining import PretrainingData
+from preprocessing.corpus.reader import CLS_ID, MASK_ID, PAD_ID, SEP_ID, SPECIAL_PIECES, Corpus, open_corpus
 
 BATCH_TOKENS = 32_768  # a batch: 256 sequences of 128, 64 of 512
 BATCHES = 20

@@ -15,16 +15,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from preprocessing.build import build
-from preprocessing.manifest import read_manifest, write_manifest
-from preprocessing.settings import Settings
-from preprocessing.sources.source import parse_sources
+from preprocessing.build.build import build
+from preprocessing.build.settings import Settings
+from preprocessing.corpus.manifest import read_manifest, write_manifest
+from preprocessing.sources.parse import parse_sources
 
 OPEN = """
 import json, sys, time
 import numpy as np
-from pipeline.data import PretrainingData
-from preprocessing.shards import open_corpus
+from pipeline.data.pretraining import PretrainingData
+from preprocessing.corpus.reader import open_corpus
 def own_kb():  # without the files' pages, which are the page cache's
     return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1])
 before, began = own_kb(), time.perf_counter()

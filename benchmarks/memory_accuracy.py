@@ -8,7 +8,7 @@ import argparse
 import itertools
 import sys
 
-from pipeline.config import load_recipe
+from pipeline.config.load import load_recipe
 from pipeline.memory.measure import Measurement, measure
 from pipeline.memory.predict import Prediction, predict
 from pipeline.memory.system import System

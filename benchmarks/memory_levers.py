@@ -15,13 +15,16 @@ from typing import Any
 
 import torch
 
-from pipeline import engine
-from pipeline.config import BatchArithmetic, load_recipe
-from pipeline.ds_config import deepspeed_dictionary, load_ds_config
-from pipeline.launch import world_from
+from pipeline.config.batch import BatchArithmetic
+from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.config.load import load_recipe
+from pipeline.distributed.launch import world_from
+from pipeline.engine import build as engine
+from pipeline.engine import processes
 from pipeline.memory.live import LiveBytes, count_on_all_threads
 from pipeline.memory.system import System, random_inputs, real_model
-from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+from pipeline.optim.groups import parameter_groups
+from pipeline.optim.optimizer import PretrainingOptimizer
 
 SETTINGS = (
     *("model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm", "data.seq_len=128"),
@@ -91,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     system = System("it", load_recipe("base", [*SETTINGS, f"model.layers={args.layers}"]), VOCABULARY)
     count_on_all_threads()
-    device = engine.start_processes(world_from(os.environ))
+    device = processes.start_processes(world_from(os.environ))
     variants = [
         Variant("as DeepSpeed does it", BEFORE, 0, own_norms=False),
         Variant("without its norms", BEFORE, 0, own_norms=True),

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from preprocessing.clean import clean
-from preprocessing.sentences import split_sentences
 from preprocessing.sources.builtin import builtin_sources, read_builtin
+from preprocessing.text.clean import clean
+from preprocessing.text.sentences import split_sentences
 
 Splitter = Callable[[str], list[str]]
 Boundaries = set[tuple[int, int]]

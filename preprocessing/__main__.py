@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from preprocessing import help_texts
-from preprocessing.build import already_built, build, finalize, plan_and_train, run_task
-from preprocessing.cli import Parser, run
-from preprocessing.durable import write_whole
-from preprocessing.options import add_gates, add_settings, gates_of, settings_of, sources_of, task
-from preprocessing.report import figures, sequences, table
-from preprocessing.shards import open_corpus
+from preprocessing.base.command_line import Parser, run
+from preprocessing.base.files import write_whole
+from preprocessing.build.build import already_built, build, finalize, plan_and_train, run_task
+from preprocessing.build.figures import figures, sequences, table
+from preprocessing.build.options import add_gates, add_settings, gates_of, settings_of, sources_of, task
+from preprocessing.corpus.reader import Corpus, open_corpus
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -135,13 +135,20 @@ def _print_figures(args: argparse.Namespace) -> None:
     _say(json.dumps(found, indent=2) if args.json else table(found))
 
 
+def _loader(corpus: Corpus, seq_len: int, mask_fraction: float, seed: int) -> Any:
+    """The loader of the pretraining; torch comes with it, for nothing else here."""
+    from pipeline.data.pretraining import PretrainingData
+
+    return PretrainingData(corpus, "train", "mlm", seq_len, mask_fraction, seed)
+
+
 def run_audit(args: argparse.Namespace) -> int:
     """The verb `audit`: 1 if a check fails."""
     from preprocessing.audit.audit import audit, table
     from preprocessing.audit.page import page
 
     say = (lambda line: None) if args.json else _say
-    found = audit(args.directory, seed=args.seed, positions=args.positions, seq_len=args.seq_len, say=say)
+    found = audit(args.directory, _loader, seed=args.seed, positions=args.positions, seq_len=args.seq_len, say=say)
     directory = args.directory.resolve()
     html = args.html or directory.with_name(directory.name + ".audit.html")
     write_whole(html, page(found).encode())
@@ -167,7 +174,7 @@ def run_inspect(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (see preprocessing.cli.run)."""
+    """Entry point; returns the exit code (see preprocessing.base.command_line.run)."""
     return run(make_parser(), argv)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing import cli
+from preprocessing.base import command_line as cli
 from slurm import records, request, status
 from slurm.render import scripts
 from slurm.request import THEN, Request
@@ -142,7 +142,7 @@ def run_status(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (see preprocessing.cli.run)."""
+    """Entry point; returns the exit code (see preprocessing.base.command_line.run)."""
     return cli.run(make_parser(), argv)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.checkpoint.layout import step_directories, step_of
-from pipeline.json_file import read_object
-from preprocessing import cli
+from preprocessing.base import command_line as cli
+from preprocessing.base.json_file import read_object
 from slurm.records import OUTCOME, append_line, folder_of, now, read_lines
 
 Do = Literal["done", "requeue", "leave", "fail"]
@@ -118,11 +118,11 @@ def start(run_dir: Path, job: str, nodes: str, most: int, fresh: bool = False) -
 
 
 def _put_aside_once(run_dir: Path, done: Path) -> None:
-    from pipeline.run_directory import is_empty, put_aside
+    from pipeline.run.directory import archive_run, is_empty
 
     if not done.exists():
         if not is_empty(run_dir):
-            put_aside(run_dir.resolve())
+            archive_run(run_dir.resolve())
         done.touch()
 
 

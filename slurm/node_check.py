@@ -18,9 +18,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.launch import port_of_job
-from preprocessing import cli
-from preprocessing.manifest import MANIFEST_FILE
+from pipeline.distributed.launch import port_of_job
+from preprocessing.base import command_line as cli
+from preprocessing.corpus.manifest import MANIFEST_FILE
 
 CLOCK_S = 5.0  # of difference between two nodes: above it logs, leases and certificates go wrong
 TEMPORARY_BYTES = 100_000_000

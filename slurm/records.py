@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_file import read_object
+from preprocessing.base.json_file import read_object
 
 JOBS, STARTS, OUTCOME = "jobs.json", "starts.jsonl", "outcome.json"
 

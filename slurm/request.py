@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import RunConfig, batch_arithmetic, load_recipe
-from pipeline.run_directory import check_run, run_file
+from pipeline.config.batch import batch_arithmetic
+from pipeline.config.load import load_recipe
+from pipeline.config.schema import RunConfig
+from pipeline.run.directory import check_run, run_file
 from preprocessing.__main__ import make_parser
-from preprocessing.options import settings_of
-from preprocessing.shards import Corpus, open_corpus
+from preprocessing.build.options import settings_of
+from preprocessing.corpus.reader import Corpus, open_corpus
 from slurm.records import folder_of
 from slurm.site import Site, limit_s
 
@@ -116,7 +118,7 @@ def _figures(request: Request, name: str, settings: tuple[str, ...]) -> dict[str
         raise ValueError(f"--data {request.data}: not there; give --source, from which it is to be built, or the right --data")
     options = request.build_options()
     _check_sources(request.sources)
-    from pipeline.dry_run import sizes
+    from pipeline.train.dry_run import sizes
 
     if (run_dir / "config.json").exists() and not request.fresh:
         raise ValueError(f"{run_dir} is a run of another corpus than {request.data}, which is yet to be built; another --run")
@@ -124,7 +126,7 @@ def _figures(request: Request, name: str, settings: tuple[str, ...]) -> dict[str
 
 
 def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> dict[str, Any]:
-    from pipeline.dry_run import dry_run
+    from pipeline.train.dry_run import dry_run
 
     corpus = open_corpus(request.data, verify="sizes")
     if request.sources:
@@ -177,7 +179,7 @@ def estimate_s(request: Request, figures: dict[str, Any]) -> tuple[float | None,
 
 
 def _measured(run: Path) -> list[dict[str, Any]]:
-    from pipeline.metrics_file import METRICS, read_metrics
+    from pipeline.run.metrics_file import METRICS, read_metrics
 
     return read_metrics(run / METRICS)[0] if (run / METRICS).exists() else []
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocessing.cli import nearest
+from preprocessing.base.command_line import nearest
 
 SITE_FILE = Path(__file__).parent / "site.env"
 _CONSTRAINT = re.compile(r"[\w.,:@/+=\[\]|&()*!-]+")

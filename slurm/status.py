@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_file import read_object
+from preprocessing.base.json_file import read_object
 from slurm.life import newest_step
 from slurm.records import JOBS, folder_of, read_lines, read_submission
 from slurm.submit import queue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_file import write_object
+from preprocessing.base.json_file import write_object
 from slurm.records import JOBS, now, read_jobs
 from slurm.render import Script
 from slurm.request import Request

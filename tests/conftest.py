@@ -5,11 +5,11 @@ import random
 from pathlib import Path
 
 import pytest
-from ranks import rank_server  # noqa: F401 (a fixture)
-from running import run_cli
 
-from pipeline.data import PretrainingData
-from preprocessing.shards import open_corpus
+from pipeline.data.pretraining import PretrainingData
+from preprocessing.corpus.reader import open_corpus
+from tests.helpers.ranks import rank_server  # noqa: F401 (a fixture)
+from tests.helpers.running import run_cli
 
 SEED = 20261121
 

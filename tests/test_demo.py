@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from running import ROOT
 
-from pipeline.monitor import read_metrics
+from pipeline.run.metrics_file import read_metrics
+from tests.helpers.running import ROOT
 
 pytestmark = pytest.mark.slow
 NATS_BELOW_UNIGRAM = 0.3

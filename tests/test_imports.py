@@ -1,33 +1,67 @@
-"""The direction of imports, held by reading the source (docs/design.md, Imports)."""
+"""The direction of imports, held by reading the source: docs/design.md has the floors and why they are so."""
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("preprocessing", "pipeline", "slurm", "benchmarks", "tests")
-CONFIG = "pipeline/config.py"
-ENGINE_USERS = {
-    *("pipeline/train.py", "pipeline/certify.py", "pipeline/certify_cell.py", "pipeline/certify_watch.py"),
-    *("pipeline/memory/worker.py", "benchmarks/memory_levers.py"),
-}
-LEAVES = (
-    CONFIG,
-    "pipeline/masking.py",
-    "pipeline/optim/schedules.py",
-    "pipeline/optim/relative_clip.py",
+from tests.helpers.running import ROOT
+
+# From the ground up: a folder imports only itself and what stands before it.
+FLOORS = (
+    "preprocessing.base",
+    "preprocessing.corpus",
+    "preprocessing.sources",
+    "preprocessing.text",
+    "preprocessing.build",
+    "preprocessing.audit",
+    "preprocessing",
+    "pipeline.config",
+    "pipeline.data",
+    "pipeline.model",
+    "pipeline.optim",
+    "pipeline.init",
+    "pipeline.distributed",
+    "pipeline.engine",
+    "pipeline.checkpoint",
+    "pipeline.run",
+    "pipeline.memory",
+    "pipeline.train",
+    "pipeline.verify",
+    "pipeline.report",
+    "pipeline.verbs",
+    "pipeline",
+    "preprocessing.__main__",
+    "slurm",
+    "benchmarks",
+    "tests",
 )
-AUDITED_LOADER = ("preprocessing/audit/masking.py", "pipeline.data")
-PREPROCESSING_DOORS = ("preprocessing.shards", "preprocessing.cli")
+# No floor up to this one knows torch; no floor but the engine's knows deepspeed (tests may look into it).
+LAST_WITHOUT_TORCH = "preprocessing"
+ENGINE = "pipeline.engine"
+PACKAGES = ("preprocessing", "pipeline", "slurm", "benchmarks", "tests")
 
 
-def imported_names(source: str) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import anywhere in source; a relative one keeps its leading dots.
+def module_of(path: Path) -> str:
+    """pipeline/model/heads.py -> pipeline.model.heads"""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
-    `from a import b` gives "a.b", for b may be a module. import_module("a") and __import__("a") count too.
-    """
+
+def sources() -> dict[str, str]:
+    """The text of every module of the repository, by its dotted name."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    return {module_of(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def within(name: str, module: str) -> bool:
+    """Is the dotted name this module, or in it?"""
+    return name == module or name.startswith(module + ".")
+
+
+def imported(source: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import anywhere in source; a relative one keeps its dots. `from a import b` gives a.b, for b
+    may be a module; import_module("a") and __import__("a") count, too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -41,116 +75,144 @@ def imported_names(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, str(node.args[0].value)
 
 
-def within(name: str, module: str) -> bool:
-    """Is the dotted name this module or something in it?"""
-    return name == module or name.startswith(module + ".")
+def floor_of(name: str) -> str | None:
+    """The floor that a dotted name is on: the longest that it is in; None for the outside world's."""
+    return max((floor for floor in FLOORS if within(name, floor)), key=len, default=None)
 
 
-def any_within(name: str, *modules: str) -> bool:
-    return any(within(name, module) for module in modules)
+def violations(modules: Mapping[str, str]) -> list[str]:
+    """A line for each import that goes up, is relative, or brings a package where it does not belong."""
+    found = []
+    for module, source in modules.items():
+        here = floor_of(module)
+        assert here is not None, f"{module} is on no floor: put its folder into FLOORS and docs/design.md"
+        for line, name in imported(source):
+            there = floor_of(name)
+            if name.startswith("."):
+                found.append(f"{module}:{line}: {name} is relative")
+            elif there is not None and FLOORS.index(there) > FLOORS.index(here):
+                found.append(f"{module}:{line}: {name} is above {here}")
+            if within(name, "torch") and FLOORS.index(here) <= FLOORS.index(LAST_WITHOUT_TORCH):
+                found.append(f"{module}:{line}: {name} in {here}")
+            if within(name, "deepspeed") and here not in (ENGINE, "tests"):
+                found.append(f"{module}:{line}: {name} outside {ENGINE}")
+    return found
 
 
-# Rule -> does this import (path of the importing file, dotted name) break it?
-RULES: dict[str, Callable[[str, str], bool]] = {
-    "imports are absolute": lambda path, name: name.startswith("."),
-    "preprocessing knows neither pipeline nor torch nor deepspeed; its audit looks through pipeline.data": lambda path, name: (
-        path.startswith("preprocessing/")
-        and any_within(name, "pipeline", "torch", "deepspeed")
-        and not (path == AUDITED_LOADER[0] and within(name, AUDITED_LOADER[1]))
-    ),
-    "pipeline reaches preprocessing only through preprocessing.shards and preprocessing.cli": lambda path, name: (
-        path.startswith("pipeline/") and within(name, "preprocessing") and not any_within(name, *PREPROCESSING_DOORS)
-    ),
-    "config imports nothing of pipeline; masking, schedules and relative_clip only config": lambda path, name: (
-        path in LEAVES and within(name, "pipeline") and (path == CONFIG or not within(name, "pipeline.config"))
-    ),
-    "only pipeline/engine.py imports deepspeed": lambda path, name: (
-        path != "pipeline/engine.py" and not path.startswith("tests/") and within(name, "deepspeed")
-    ),
-    "only train, certify (two files) and memory import pipeline.engine": lambda path, name: (
-        path not in ENGINE_USERS and not path.startswith("tests/") and within(name, "pipeline.engine")
-    ),
-    "neither pipeline nor preprocessing knows slurm": lambda path, name: (
-        path.startswith(("pipeline/", "preprocessing/")) and within(name, "slurm")
-    ),
-    "only pipeline/__main__.py imports pipeline.train": lambda path, name: (
-        path != "pipeline/__main__.py" and not path.startswith("tests/") and within(name, "pipeline.train")
-    ),
-}
+def cycle(edges: Mapping[str, set[str]]) -> list[str] | None:
+    """Nodes of which each leads to the next and the last to the first, if there are such."""
+    done: set[str] = set()
+
+    def look(node: str, path: list[str]) -> list[str] | None:
+        if node in path:
+            return path[path.index(node) :]
+        if node in done:
+            return None
+        for other in sorted(edges.get(node, ())):
+            found = look(other, [*path, node])
+            if found:
+                return found
+        done.add(node)
+        return None
+
+    return next((found for node in sorted(edges) if (found := look(node, []))), None)
 
 
-def violations(path: str, source: str) -> list[str]:
-    """One line for each import in source, the text of the file `path` (relative to the root), that breaks a rule."""
-    return [
-        f"{path}:{line}: imports {name}, but {rule}"
-        for line, name in imported_names(source)
-        for rule, broken in RULES.items()
-        if broken(path, name)
-    ]
+def file_edges(modules: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which modules each module imports, at whatever moment."""
+    edges: dict[str, set[str]] = {}
+    for module, source in modules.items():
+        names = [name for _, name in imported(source)]
+        reached = {name if name in modules else name.rpartition(".")[0] for name in names}
+        edges[module] = {name for name in reached if name in modules and name != module}
+    return edges
 
 
-def test_the_repository_keeps_the_rules() -> None:
-    paths = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-    assert ROOT / "pipeline/__init__.py" in paths
-    assert ROOT / "preprocessing/cli.py" in paths
-    found = [line for path in paths for line in violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))]
+def folder_edges(modules: Mapping[str, str]) -> dict[str, set[str]]:
+    """The same between folders."""
+    folders: dict[str, set[str]] = {}
+    for module, reached in file_edges(modules).items():
+        here = module.rpartition(".")[0]
+        folders.setdefault(here, set()).update({name.rpartition(".")[0] for name in reached} - {here})
+    return folders
+
+
+def test_nothing_imports_upwards() -> None:
+    found = violations(sources())
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("preprocessing/build.py", "import torch"),
-        ("preprocessing/build.py", "import numpy, torch.nn as nn"),
-        ("preprocessing/build.py", "def late():\n    from pipeline.config import RunConfig"),
-        ("preprocessing/build.py", "import deepspeed"),
-        ("pipeline/data.py", "from preprocessing import tokenizer"),
-        ("pipeline/data.py", "from preprocessing.tokenizer import load"),
-        ("pipeline/data.py", "import preprocessing"),
-        ("pipeline/config.py", "from pipeline import engine_names"),
-        ("pipeline/config.py", "from pipeline.config import recipes"),
-        ("pipeline/masking.py", "import pipeline.data"),
-        ("pipeline/optim/schedules.py", "from pipeline.optim import optimizer"),
-        ("pipeline/optim/relative_clip.py", "from pipeline.optim.global_norms import norm"),
-        ("pipeline/checkpoint/saver.py", "from deepspeed.utils import groups"),
-        ("pipeline/checkpoint/saver.py", "import importlib\nimportlib.import_module('deepspeed')"),
-        ("pipeline/checkpoint/saver.py", "__import__('deepspeed')"),
-        ("benchmarks/norms.py", "import deepspeed"),
-        ("pipeline/evaluate.py", "from pipeline.engine import Engine"),
-        ("pipeline/model/encoder.py", "from pipeline import engine"),
-        ("pipeline/export.py", "from pipeline.train import pretrain"),
-        ("slurm/submit.py", "from pipeline import train"),
-        ("pipeline/launch.py", "from slurm.site import Site"),
-        ("pipeline/model/encoder.py", "from . import attention"),
-        ("pipeline/model/encoder.py", "from ..config import RunConfig"),
-        ("tests/test_x.py", "from .helpers import tiny"),
-    ],
-)
-def test_a_violation_is_caught(path: str, source: str) -> None:
-    found = violations(path, source)
-    assert found
-    assert all(line.startswith(f"{path}:") for line in found)
+def test_there_is_no_cycle_between_files_or_folders() -> None:
+    modules = {name: source for name, source in sources().items() if not within(name, "tests")}
+    assert cycle(file_edges(modules)) is None
+    assert cycle(folder_edges(modules)) is None
+
+
+def test_the_rule_sees_the_whole_repository() -> None:
+    modules = sources()
+    assert {floor_of(module) for module in modules} == set(FLOORS)
+    assert len(modules) > 150
+    assert "pipeline.train.trainer" in file_edges(modules)["pipeline.train.start"]
 
 
 @pytest.mark.parametrize(
-    ("path", "source"),
+    ("module", "source"),
     [
-        ("preprocessing/build.py", "import numpy\nfrom preprocessing.shards import Writer"),
-        ("pipeline/data.py", "from preprocessing.shards import Reader\nfrom preprocessing import cli"),
-        ("pipeline/optim/schedules.py", "from pipeline.config import ScheduleConfig"),
-        ("pipeline/config.py", "import tomllib\nfrom preprocessing.cli import nearest"),
-        ("pipeline/engine.py", "import deepspeed\nfrom deepspeed.utils import groups"),
-        ("pipeline/train.py", "from pipeline import engine, training_plan"),
-        ("pipeline/__main__.py", "from pipeline.train import pretrain"),
-        ("tests/pipeline/test_engine.py", "import deepspeed\nfrom pipeline import engine, train"),
-        ("pipeline/export.py", "import torchvision_like\nimport deepspeedy\nfrom pipeline import trainer"),
+        ("preprocessing.build.plan", "import torch"),
+        ("preprocessing.build.plan", "import numpy, torch.nn as nn"),
+        ("preprocessing.build.plan", "def late():\n    from pipeline.config.schema import RunConfig"),
+        ("preprocessing.audit.masking", "from pipeline.data.pretraining import PretrainingData"),
+        ("preprocessing.base.files", "from preprocessing.corpus import manifest"),
+        ("preprocessing.sources.read", "import preprocessing.__main__"),
+        ("pipeline.config.schema", "from pipeline.data import batch"),
+        ("pipeline.model.encoder", "from pipeline.optim import relative_clip"),
+        ("pipeline.checkpoint.writer", "from deepspeed.utils import groups"),
+        ("pipeline.checkpoint.writer", "import importlib\nimportlib.import_module('deepspeed')"),
+        ("pipeline.checkpoint.writer", "__import__('deepspeed')"),
+        ("benchmarks.norms", "import deepspeed"),
+        ("slurm.submit", "import deepspeed"),
+        ("preprocessing.build.plan", "import preprocessing.__main__"),
+        ("pipeline.distributed.launch", "from slurm.site import Site"),
+        ("pipeline.model.encoder", "from . import attention"),
+        ("pipeline.model.encoder", "from ..config import schema"),
     ],
 )
-def test_what_is_allowed_passes(path: str, source: str) -> None:
-    assert violations(path, source) == []
+def test_a_violation_is_caught(module: str, source: str) -> None:
+    assert violations({module: source})
 
 
-def test_every_rule_has_a_case_that_breaks_it() -> None:
-    cases = next(mark for mark in test_a_violation_is_caught.pytestmark if mark.name == "parametrize").args[1]
-    caught = "\n".join(line for path, source in cases for line in violations(path, source))
-    assert [rule for rule in RULES if rule not in caught] == []
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("preprocessing.build.plan", "import numpy\nfrom preprocessing.corpus.reader import Corpus"),
+        ("preprocessing.__main__", "from preprocessing.audit import page\nfrom pipeline.data import pretraining"),
+        ("slurm.node_check", "import torch"),
+        ("pipeline.data.pretraining", "import torch\nfrom preprocessing.corpus.reader import Corpus"),
+        ("pipeline.engine.build", "import deepspeed\nfrom deepspeed.utils import groups"),
+        ("pipeline.__main__", "from pipeline.train.start import pretrain"),
+        ("tests.pipeline.engine.test_edges", "import deepspeed\nfrom pipeline import engine"),
+        ("pipeline.train.loop", "import torchvision_like\nimport deepspeedy"),
+    ],
+)
+def test_what_is_allowed_passes(module: str, source: str) -> None:
+    assert violations({module: source}) == []
+
+
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [
+        (
+            {"pipeline.a": "import pipeline.b", "pipeline.b": "def late():\n    from pipeline import a"},
+            ["pipeline.a", "pipeline.b"],
+        ),
+        ({"p.a": "import p.b", "p.b": "import p.c", "p.c": "import json"}, None),
+    ],
+)
+def test_a_cycle_of_files_is_found(modules: dict[str, str], expected: Sequence[str] | None) -> None:
+    assert cycle(file_edges(modules)) == expected
+
+
+def test_a_cycle_of_folders_is_found_where_files_have_none() -> None:
+    modules = {"p.x.a": "import p.y.b", "p.y.b": "", "p.y.c": "import p.x.d", "p.x.d": ""}
+    assert cycle(file_edges(modules)) is None
+    assert cycle(folder_edges(modules)) == ["p.x", "p.y"]

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT, long
+
+from tests.helpers.running import ROOT, long
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [

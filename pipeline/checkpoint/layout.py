@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_file import read_object, write_object
+from preprocessing.base.json_file import read_object, write_object
 
 FORMAT = "sibert-checkpoint-2"
 CHECKPOINTS = "checkpoints"

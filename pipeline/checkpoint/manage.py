@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pipeline.checkpoint import retention
-from pipeline.checkpoint.choose import newest
 from pipeline.checkpoint.layout import CHECKPOINTS, dangling_latest, hidden, step_directory, sync
+from pipeline.checkpoint.reader import Checkpoint
+from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.snapshot import PARAM
-from pipeline.checkpoint.stored import Checkpoint
 
 AGES = ((86400 * 2, 86400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, "s"))  # from, unit, its name
 

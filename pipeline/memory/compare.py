@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.config import RunConfig, from_dict
+from pipeline.config.load import from_dict
+from pipeline.config.schema import RunConfig
 from pipeline.memory.measure import Measurement
 from pipeline.memory.predict import Prediction, predict
 from pipeline.memory.system import KINDS, System, shipped, with_adam, with_head

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import as_dict
-from pipeline.launch import LAUNCHER_VARIABLES
+from pipeline.config.load import as_dict
+from pipeline.distributed.launch import LAUNCHER_VARIABLES
 from pipeline.memory.system import System
 
 

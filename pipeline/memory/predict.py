@@ -22,7 +22,7 @@ from torch import nn
 from pipeline.memory.system import COPIES, GRADIENTS, MASTERS, MOMENTS, PARAMETERS, WORKSPACE, System, skeleton, with_layers
 from pipeline.memory.trace import Kinds, Meter, trace
 from pipeline.optim.fp32_vector import longest_chunk
-from pipeline.optim.optimizer import parameter_groups
+from pipeline.optim.groups import parameter_groups
 
 FP32, MOST_LAYERS = 4, 256
 MOMENTS_OF_RULE = {"sgd": 0, "lamb": 2, "adamw": 2}

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import RunConfig
-from pipeline.ds_config import load_ds_config, precision
-from pipeline.masking import predictions_per_sequence
+from pipeline.config.ds_config import load_ds_config, precision
+from pipeline.config.schema import RunConfig
+from pipeline.data.masking import predictions_per_sequence
 from pipeline.model.pretraining import PretrainingModel, build_model
 
 PARAMETERS, MASTERS, GRADIENTS, MOMENTS = "parameters", "masters", "gradients", "moments"

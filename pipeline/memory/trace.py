@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.masking import predictions_per_sequence
+from pipeline.data.masking import predictions_per_sequence
 from pipeline.memory.system import ACTIVATIONS, GRADIENTS, LOGITS, PARAMETERS, WORKSPACE, System, random_inputs, skeleton
 
 Kinds = dict[str, int]

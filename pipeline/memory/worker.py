@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 
-from pipeline import engine
-from pipeline.config import BatchArithmetic, from_dict
-from pipeline.ds_config import deepspeed_dictionary, load_ds_config
-from pipeline.launch import world_from
+from pipeline.config.batch import BatchArithmetic
+from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.config.load import from_dict
+from pipeline.distributed.launch import world_from
+from pipeline.engine import build as engine
+from pipeline.engine import processes
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.system import System, random_inputs, real_model
-from pipeline.optim.optimizer import PretrainingOptimizer, parameter_groups
+from pipeline.optim.groups import parameter_groups
+from pipeline.optim.optimizer import PretrainingOptimizer
 
 STEPS, COUNTED = 5, 3  # the engine finds its rhythm in the first ones (stage 3 learns what to gather when)
 MOMENTS = ("forward", "backward", "step")
@@ -29,7 +32,7 @@ def measure_here(system: System) -> dict[str, Any]:
     """Live bytes and peaks of this rank in the last micro batch of a step: the smallest of several steps, for gloo's threads
     release what they have sent when the machine lets them, sometimes after the moment."""
     world = world_from(os.environ)
-    device = engine.start_processes(world)
+    device = processes.start_processes(world)
     torch.manual_seed(SEED)
     micro, accumulation = system.micro_sequences, 2 if system.accumulates else 1
     batch = BatchArithmetic(world.size, micro, accumulation, micro * accumulation * world.size)
@@ -40,7 +43,7 @@ def measure_here(system: System) -> dict[str, Any]:
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
         built = engine.build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
         for _ in range(4):
-            engine.sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
+            processes.sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
         live.mark("init")
         for step in range(STEPS):
             for _ in range(accumulation):

@@ -1,1 +1,1 @@
-"""Encoders, heads and their initialisation."""
+"""Encoders and heads, the degrees of what they are made of, and the check of f(cx) = f(x)."""

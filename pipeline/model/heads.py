@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import ModelConfig
+from pipeline.config.schema import ModelConfig
 from pipeline.model.encoder import BERT_LAYER_NORM_EPS
 from pipeline.model.normalise import row_norms
-from pipeline.precision import wide
+from pipeline.model.precision import at_least_fp32
 
 
 class Transform(nn.Module):
@@ -56,7 +56,9 @@ class MaskedTokenHead(nn.Module):
         if self.kind == "invariant":
             weight_VD = self.decoder.weight
             scale_V = self.tau / row_norms(weight_VD)
-            return torch.addcmul(self.bias_bits.view(torch.float32).to(scale_V.dtype), wide(h_ND @ weight_VD.t()), scale_V)
+            return torch.addcmul(
+                self.bias_bits.view(torch.float32).to(scale_V.dtype), at_least_fp32(h_ND @ weight_VD.t()), scale_V
+            )
         weight_VD = token_embedding_VD if self.kind == "tied" else self.decoder.weight
         return functional.linear(self.transform(h_ND), weight_VD, self.bias)
 
@@ -74,5 +76,5 @@ class NextSentenceHead(nn.Module):
     def forward(self, cls_BD: Tensor) -> Tensor:
         if self.invariant:
             weight_2D = self.classifier.weight
-            return wide(cls_BD @ weight_2D.t()) * (self.tau / row_norms(weight_2D))
+            return at_least_fp32(cls_BD @ weight_2D.t()) * (self.tau / row_norms(weight_2D))
         return self.classifier(torch.tanh(self.pooler(cls_BD)))

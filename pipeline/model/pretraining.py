@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import ModelConfig
+from pipeline.config.schema import ModelConfig
 from pipeline.model.encoder import Encoder
 from pipeline.model.heads import MaskedTokenHead, NextSentenceHead
-from pipeline.precision import wide
+from pipeline.model.precision import at_least_fp32
 
 
 def log_unigram(counts_V: np.ndarray) -> Tensor:
@@ -70,13 +70,13 @@ class PretrainingModel(nn.Module):
         hidden_BLD = self.encoder(input_ids_BL, token_type_ids_BL, mask_BL)
         h_ND = hidden_BLD.gather(1, positions_BP[..., None].expand(-1, -1, hidden_BLD.shape[-1])).flatten(0, 1)
         logits_NV = self.mlm_head(h_ND, self.encoder.embedding.token.weight)
-        token_loss_N = functional.cross_entropy(wide(logits_NV), labels_BP.flatten(), reduction="none")
+        token_loss_N = functional.cross_entropy(at_least_fp32(logits_NV), labels_BP.flatten(), reduction="none")
         token_loss_N = token_loss_N * weights_BP.flatten()
         loss, nsp_correct_B = token_loss_N.mean(), None
         if self.nsp_head is not None:
             if nsp_labels_B is None:
                 raise ValueError("this model has a next-sentence head: the batch needs nsp_labels (objective mlm+nsp)")
-            nsp_logits_B2 = wide(self.nsp_head(hidden_BLD[:, 0]))
+            nsp_logits_B2 = at_least_fp32(self.nsp_head(hidden_BLD[:, 0]))
             loss = loss + functional.cross_entropy(nsp_logits_B2, nsp_labels_B)
             nsp_correct_B = nsp_logits_B2.detach().argmax(-1) == nsp_labels_B
         return PretrainingLoss(loss, token_loss_N.detach(), nsp_correct_B)

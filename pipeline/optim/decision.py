@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.model.precision import at_least_fp32
 from pipeline.optim import lamb
 from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
 from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
-from pipeline.precision import wide
 
 STOP = ("stop", None)
 Numbers = Tensor | Fp32Vector
@@ -128,7 +128,7 @@ def lamb_directions(
     settings = {key: group[key] for key in ("betas", "eps", "weight_decay")}
     size = longest_chunk(gradient.is_cuda)
     for w, m, v, g in zip(masters, *(t.split(size) for t in (*moments, gradient)), strict=True):
-        yield w, lamb.direction(w, (m, v), wide(g), count=count, **settings)
+        yield w, lamb.direction(w, (m, v), at_least_fp32(g), count=count, **settings)
 
 
 def _clip_sets(groups: Sequence[dict[str, Any]], sums: dict[tuple[str, Any], float]) -> dict[str, ClipSet]:
@@ -216,7 +216,7 @@ def _dot(a: Numbers, b: Numbers) -> Tensor:
 
 
 def _values(numbers: Numbers) -> Tensor:
-    return numbers.values() if isinstance(numbers, Fp32Vector) else wide(numbers)
+    return numbers.values() if isinstance(numbers, Fp32Vector) else at_least_fp32(numbers)
 
 
 def _chunks(a: Numbers, b: Numbers) -> Sequence[tuple[Numbers, Numbers]]:

@@ -1,6 +1,6 @@
 """The learning rate as a pure function of the step."""
 
-from pipeline.config import ScheduleConfig
+from pipeline.config.schema import ScheduleConfig
 
 
 def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import sentencepiece
 
 from preprocessing.audit.check import Check, Say, without_problems
-from preprocessing.audit.masking import masking_checks
+from preprocessing.audit.masking import MakeLoader, masking_checks
 from preprocessing.audit.samples import sample_check
 from preprocessing.audit.shards import ShardCounts, StoredShard, count_shard, read_shard
 from preprocessing.audit.stream import (
@@ -23,9 +23,10 @@ from preprocessing.audit.stream import (
     source_figures,
     structure_checks,
 )
-from preprocessing.manifest import SAMPLES_FILE, SPLITS, TOKENIZER_FILE, UNIGRAM_COUNTS_FILE, file_sha256, read_manifest
-from preprocessing.shards import Manifest
-from preprocessing.tokenizer import load
+from preprocessing.base.files import file_sha256
+from preprocessing.corpus.manifest import SAMPLES_FILE, SPLITS, TOKENIZER_FILE, UNIGRAM_COUNTS_FILE, read_manifest
+from preprocessing.corpus.reader import Manifest
+from preprocessing.text.tokenizer import load
 
 __all__ = ["Audit", "Check", "audit", "table"]
 
@@ -45,6 +46,7 @@ class Audit:
 
 def audit(
     directory: Path,
+    make_loader: MakeLoader,
     *,
     seed: int = 0,
     positions: int = 1_000_000,
@@ -52,6 +54,7 @@ def audit(
     say: Say = lambda line: None,
 ) -> Audit:
     """Check a corpus and its masking over at least `positions` predictions; `seed` chooses masks and documents to show.
+    `make_loader`: what will read the corpus.
 
     What is wrong with the corpus is a failed check; what can still be looked at is. Raises FileNotFoundError or ValueError
     only if the directory is no finished corpus, or an argument is out of range.
@@ -80,7 +83,7 @@ def audit(
         checks.append(check)
     say("masking")
     options: dict[str, Any] = {"seed": seed, "positions": positions, "seq_len": seq_len, "say": say}
-    masking, figures["masking"] = masking_checks(directory, manifest, stored, figures["sources"], **options)
+    masking, figures["masking"] = masking_checks(directory, manifest, stored, figures["sources"], make_loader, **options)
     return Audit((*checks, *masking), figures)
 
 

@@ -1,6 +1,6 @@
 """What batches show of the masking: counts, added up batch by batch.
 
-The shares that masking ought to have are written down here again, from the paper, not read from `pipeline.masking`.
+The shares that masking ought to have are written down here again, from the paper, not read from `pipeline.data.masking`.
 Shapes: B samples, L tokens of a sequence, W of them between [CLS] and [SEP], P predictions of a sequence, V pieces.
 """
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.shards import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID
+from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID
 
 MASK_FRACTION = 0.15  # Devlin et al. 2019, section 3.1, and the two shares as well
 P_MASK, P_RANDOM = 0.8, 0.1
@@ -39,7 +39,7 @@ class Masked:
         self.weights_W = np.random.default_rng(0).integers(0, 1 << 64, L - 2, dtype=np.uint64) | np.uint64(1)
 
     def add(self, inputs_BL: np.ndarray, positions_BP: np.ndarray, labels_BP: np.ndarray, weights_BP: np.ndarray) -> None:
-        """Count a batch (see pipeline.data.Batch)."""
+        """Count a batch (see pipeline.data.batch.Batch)."""
         is_real_BP = weights_BP == 1
         row, _ = np.nonzero(is_real_BP)
         position, label = positions_BP[is_real_BP], labels_BP[is_real_BP]

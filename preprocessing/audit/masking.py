@@ -1,24 +1,38 @@
-"""Masking as training will see it: batches of the very loader (pipeline.data), judged over about a million predictions.
+"""Masking as training will see it: batches of the very loader that will read it, judged over about a million predictions.
 
 Every row is put together again from its labels and looked up among the stretches of the shards' streams, so this needs no
 knowledge of the loader's order. Shapes: B samples, L tokens of a sequence, W of them between [CLS] and [SEP], V pieces.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from preprocessing.audit.check import SIGMAS, TAIL, Check, Say, chi_square_bounds, poisson_bounds
 from preprocessing.audit.masked import MASK_FRACTION, Masked, predictions_per_sequence, shares_expected
 from preprocessing.audit.shards import CHUNK_TOKENS, StoredShard
-from preprocessing.shards import FIRST_ORDINARY_ID, Corpus, Manifest
+from preprocessing.corpus.reader import FIRST_ORDINARY_ID, Corpus, Manifest
 
 BATCH = 1024
 BINS = 64
+
+
+class Loader(Protocol):
+    """What the audit asks of a loader: how many samples an epoch has, and batches of them, whose input_ids [B, L],
+    positions, labels and weights [B, P] are tensors with numpy()."""
+
+    n_samples: int
+
+    def batch(self, consumed: np.ndarray, /) -> Any:
+        """The samples with these counters, int64 [B]."""
+
+
+MakeLoader = Callable[[Corpus, int, float, int], Loader]
+"""(corpus, seq_len, mask_fraction, seed): packed text of the train split. Handed in: an audit knows nothing of training."""
 
 
 def masking_checks(
@@ -26,6 +40,7 @@ def masking_checks(
     manifest: Manifest,
     shards: Sequence[StoredShard],
     sources: dict[str, dict[str, Any]],
+    make_loader: MakeLoader,
     *,
     seed: int,
     positions: int,
@@ -33,12 +48,10 @@ def masking_checks(
     say: Say,
 ) -> tuple[list[Check], dict[str, Any]]:
     """Checks and figures over at least `positions` predictions; `sources` are stream.source_figures."""
-    from pipeline.data import PretrainingData  # the loader and torch with it, for nothing else here
-
     readable = replace(manifest, shards=tuple(shard.info for shard in shards))
     expected = f"a loader of sequences of {seq_len} tokens over the train split"
     try:
-        data = PretrainingData(Corpus(directory, readable, ""), "train", "mlm", seq_len, MASK_FRACTION, seed)
+        data = make_loader(Corpus(directory, readable, ""), seq_len, MASK_FRACTION, seed)
     except (OSError, ValueError) as error:
         return [Check("masking: the loader", False, str(error), expected)], {}
     found = Masked(seq_len, manifest.vocab_size, data.n_samples)

@@ -11,10 +11,10 @@ import sentencepiece
 
 from preprocessing.audit.check import Check, without_problems
 from preprocessing.audit.shards import StoredShard
-from preprocessing.clean import clean
-from preprocessing.manifest import SAMPLES_FILE
-from preprocessing.sentences import split_sentences
-from preprocessing.shards import SPECIAL_PIECES
+from preprocessing.corpus.manifest import SAMPLES_FILE
+from preprocessing.corpus.reader import SPECIAL_PIECES
+from preprocessing.text.clean import clean
+from preprocessing.text.sentences import split_sentences
 
 NAME = "documents and their source text"
 EXPECTED = f"cleaned, split and tokenized, each text of {SAMPLES_FILE} is its document's first sentences, token for token"

@@ -1,4 +1,4 @@
-"""One shard under audit: read independently of `preprocessing.shards`, with Arrow alone, and counted in one pass.
+"""One shard under audit: read independently of `preprocessing.corpus.reader`, with Arrow alone, and counted in one pass.
 
 The reader that training uses trusts the manifest and refuses what contradicts it; an audit has to look at the file first
 and compare afterwards. Shapes: N tokens, D documents, S sentences, V pieces.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.shards import FORMAT, SEP_ID, Manifest, ShardInfo
+from preprocessing.corpus.reader import FORMAT, SEP_ID, Manifest, ShardInfo
 
 CHUNK_TOKENS = 1 << 22  # converted to 8 bytes each at a time
 DIGEST_BYTES = 16

@@ -10,8 +10,8 @@ import numpy as np
 
 from preprocessing.audit.check import Check, without_problems
 from preprocessing.audit.shards import DIGEST_BYTES, ShardCounts
-from preprocessing.manifest import UNIGRAM_COUNTS_FILE
-from preprocessing.shards import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPLITS, UNK_ID, Manifest, SourceInfo
+from preprocessing.corpus.manifest import UNIGRAM_COUNTS_FILE
+from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPLITS, UNK_ID, Manifest, SourceInfo
 
 UNKNOWN_LIMIT = 0.01
 DUPLICATE_LIMIT = 0.001

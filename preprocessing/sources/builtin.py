@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from preprocessing.sources.records import RawDocument
-from preprocessing.sources.source import Source, Unit
+from preprocessing.sources.types import Source, Unit
 
 DOCSTRINGS = "python-docstrings"
 REFERENCE = "python-reference"

@@ -12,7 +12,7 @@ from typing import Any
 from preprocessing.sources.hub_files import SPLIT, Pinned, pin
 from preprocessing.sources.parquet import batch_records, wanted_columns
 from preprocessing.sources.records import Limits, Record
-from preprocessing.sources.source import Source, Unit
+from preprocessing.sources.types import Source, Unit
 
 BATCH_ROWS = 64
 REMEDY = (

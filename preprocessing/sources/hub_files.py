@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preprocessing.manifest import file_sha256
+from preprocessing.base.files import file_sha256
 
 SPLIT = "train"
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -6,9 +6,9 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from preprocessing.manifest import file_sha256
+from preprocessing.base.files import file_sha256
 from preprocessing.sources.records import plain
-from preprocessing.sources.source import LEGAL, Source, Unit
+from preprocessing.sources.types import LEGAL, Source, Unit
 
 # Wikimedia calls the parts of a big dump ….xml-p1p41242.bz2.
 KINDS = {

@@ -10,8 +10,8 @@ from preprocessing.sources.lines import END_OF_FILE, Lines
 from preprocessing.sources.local import check_unchanged
 from preprocessing.sources.mediawiki import read_pages
 from preprocessing.sources.records import Limits, Record, Skipped
-from preprocessing.sources.source import Slice, Source, Unit
 from preprocessing.sources.text import read_text
+from preprocessing.sources.types import Slice, Source, Unit
 
 Span = tuple[int, int]
 

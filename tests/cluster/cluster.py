@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from configuration import HEAD, Shape, munged, write_configuration
+from tests.cluster.configuration import HEAD, Shape, munged, write_configuration
 
 NAMESPACES = ("net", "uts", "mount", "pid", "ipc")
 PROGRAMS = ("unshare", "nsenter", "mount", "ip", "hostname", "munged", "slurmctld", "slurmd", "scontrol", "sinfo")

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from cluster import Cluster, Shape, why_not
+
+from tests.cluster.cluster import Cluster, Shape, why_not
 
 
 def started(shape: Shape) -> Iterator[Cluster]:

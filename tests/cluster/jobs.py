@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Cluster
-from running import ROOT, SMALL, set_options
 
 from slurm.__main__ import main
 from slurm.records import folder_of, read_lines
+from tests.cluster.cluster import Cluster
+from tests.helpers.running import ROOT, SMALL, set_options
 
 FAULTS = ROOT / "tests" / "cluster" / "faults"
 MIDDLE = "step-00000020"  # as in faults/sitecustomize.py

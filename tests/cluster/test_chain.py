@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit, submitted
-from running import ROOT, set_options
 
 from slurm.records import folder_of, read_lines
+from tests.cluster.cluster import Cluster
+from tests.cluster.jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit, submitted
+from tests.helpers.running import ROOT, set_options
 
 SHORT = set_options(train__steps=10)
 ONE_EACH = set_options(batch__micro_sequences=1)

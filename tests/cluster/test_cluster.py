@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster import HOST, Cluster, Shape, why_not
-from running import worker_environment
+
+from tests.cluster.cluster import HOST, Cluster, Shape, why_not
+from tests.helpers.running import worker_environment
 
 NODE_LOST_S = 60.0  # the longest until Slurm has missed a node on a busy machine; it takes 10 to 20 s on an idle one
 

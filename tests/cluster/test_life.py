@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from jobs import QUICK, RUN, SITE, SLOW, Submitted, submit, with_fault
-from ranks import WITHOUT_REPORT, RankServer
-from running import set_options
-from same_run import assert_same
 
 from slurm.life import BLAMELESS
 from slurm.records import folder_of
+from tests.cluster.cluster import Cluster
+from tests.cluster.jobs import QUICK, RUN, SITE, SLOW, Submitted, submit, with_fault
+from tests.helpers.ranks import WITHOUT_REPORT, RankServer
+from tests.helpers.running import set_options
+from tests.helpers.same_run import assert_same
 
 
 @pytest.fixture(scope="module")

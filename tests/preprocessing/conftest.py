@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_corpora import build_small, write_rows
 
-from preprocessing.shards import Corpus
+from preprocessing.corpus.reader import Corpus
 from preprocessing.sources.builtin import builtin_sources, read_builtin
+from tests.helpers.small_corpora import build_small, write_rows
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_corpora import ROOT, run_cli, start_cli
 
 from preprocessing.__main__ import main
-from preprocessing.shards import Corpus
+from preprocessing.corpus.reader import Corpus
+from tests.helpers.small_corpora import ROOT, run_cli, start_cli
 
 Rows = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch import port_of_job
+from pipeline.distributed.launch import port_of_job
 from slurm import node_check
 from slurm.node_check import answer_others, call_first, disk, gpus, main, memory, unfit_nodes
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import ROOT
 
 from slurm import render
 from slurm.render import scripts
 from slurm.request import Request
 from slurm.site import Site
+from tests.helpers.running import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
 NEEDS = {"disk_bytes": 2_000_000_000, "memory_bytes": 9_000_000_000}

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import ROOT, SMALL, refused, run_cli
 
 from slurm import __main__ as program
 from slurm.request import Request, estimate_s
 from slurm.site import Site
+from tests.helpers.running import ROOT, SMALL, refused, run_cli
 
 
 @pytest.fixture

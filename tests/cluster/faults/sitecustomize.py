@@ -22,7 +22,7 @@ PAUSE_US = 200_000
 
 def _go_slow() -> None:
     """A thread that sleeps without giving up the interpreter's lock stops all others, and takes no processor."""
-    from pipeline.stopping import StopRequest
+    from pipeline.distributed.stop_signals import StopRequest
 
     asked, ask = threading.Event(), StopRequest.ask
 
@@ -45,9 +45,9 @@ def _in_the_middle(fault: str, run_dir: Path) -> None:
 
 
 if "pretrain" in sys.orig_argv:
-    report = ModuleType("pipeline.report")
+    report = ModuleType("pipeline.report.run_page")
     report.write_report = lambda run_dir: run_dir / "report.html"  # type: ignore[attr-defined]
-    sys.modules["pipeline.report"] = report
+    sys.modules["pipeline.report.run_page"] = report
 if "pretrain" in sys.orig_argv and os.environ.get("SLURM_PROCID") == "1":
     fault = os.environ["FAULT"]
     if fault == "start":

@@ -1,0 +1,60 @@
+"""Two sequences whose loss is stored with every checkpoint: what was loaded must give the same loss.
+
+Hashes say that the bytes are the ones that were written; the probe says that they have become the same function again. It costs
+nothing: the sequences are the first that rank 0 trains on after the save, whose forward pass is made with the saved weights.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pipeline.checkpoint.reader import Checkpoint
+from pipeline.data.batch import Batch
+from pipeline.model.pretraining import PretrainingLoss, PretrainingModel, on_device
+
+SEQUENCES = 2
+# Relative. The same ranks and device differ by less than 1e-6; others by rounding: of sums, or of weights to bf16.
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+
+
+def rows(batch: Batch) -> Batch:
+    """The first SEQUENCES sequences of a micro batch, or all of a smaller one."""
+    tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return dataclasses.replace(batch, **{name: t[:SEQUENCES] for name, t in tensors.items() if t is not None})
+
+
+def loss_of_rows(batch: Batch, out: PretrainingLoss) -> Tensor:
+    """Of `rows(batch)`, from the forward pass of the whole micro batch: a scalar, nats per prediction; no synchronisation."""
+    probed = rows(batch).weights
+    return out.token_loss_N[: probed.numel()].double().sum() / probed.double().sum().clamp(min=1)
+
+
+@torch.no_grad()
+def loss(model: PretrainingModel, probe: Batch) -> float:
+    """Of a probe of its own, alike; under ZeRO 3 every rank must ask."""
+    on_model = probe.to(on_device(model))
+    return float(loss_of_rows(on_model, model(*on_model.model_inputs())))
+
+
+def as_tensors(probe: Batch) -> dict[str, Tensor]:
+    """For a safetensors file; `stored_batch` reads it."""
+    fields = {field.name: getattr(probe, field.name) for field in dataclasses.fields(probe)}
+    return {name: tensor.cpu().contiguous() for name, tensor in fields.items() if tensor is not None}
+
+
+def stored_batch(found: Checkpoint) -> Batch:
+    """The probe of a checkpoint."""
+    tensors: Mapping[str, Tensor | None] = found.probe()
+    return Batch(**{field.name: tensors.get(field.name) for field in dataclasses.fields(Batch)})  # type: ignore[arg-type]
+
+
+def check(found: Checkpoint, loss_now: float, precision: str = "fp32") -> None:
+    """ValueError if the loss on the stored batch of what was loaded, in this precision, is not the stored one."""
+    stored, tolerance = found.manifest["probe"]["loss"], max(TOLERANCE[found.manifest["precision"]], TOLERANCE[precision])
+    if not abs(loss_now - stored) <= tolerance * max(abs(stored), 0.1):  # a loss near 0 is all rounding
+        raise ValueError(
+            f"{found.directory}: its probe batch has a loss of {loss_now!r} now and had {stored!r} when it was saved: its "
+            "bytes are right, so this is another function: compare versions in its manifest with what is installed here"
+        )

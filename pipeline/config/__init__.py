@@ -1,0 +1,1 @@
+"""The configuration of a run: its types, its recipes, and what DeepSpeed is told of it."""

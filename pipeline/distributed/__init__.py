@@ -1,0 +1,1 @@
+"""Processes that train together: launchers, what ranks agree on, signals, and ranks that die or hang."""

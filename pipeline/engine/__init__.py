@@ -1,0 +1,1 @@
+"""DeepSpeed: the only folder that imports it."""

@@ -1,0 +1,46 @@
+"""The balanced start: every separately scale invariant group of tensors at its own equilibrium norm."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model.invariant_groups import separately_invariant_groups
+from pipeline.optim.relative_clip import equilibrium_norm
+
+SHARED_DIRECTION = 3.0
+
+
+@torch.no_grad()
+def share_a_direction(weight_VD: Tensor, std: float, seed: int) -> None:
+    """Give all rows of the invariant decoder one common direction, SHARED_DIRECTION times as long as a row from N(0, std²).
+
+    Logits are cosines, so rows that point anywhere give every position logits of variance τ², which costs τ²/2 nats and
+    which no small weight can turn down; at 8k rows a thousand steps did not unlearn it. What all rows share is the same in
+    all logits of a position and drops out of the softmax: only 1/(1 + SHARED_DIRECTION²) of the variance is left.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction_D = torch.randn(weight_VD.shape[1], generator=generator)
+    weight_VD.add_(SHARED_DIRECTION * std * direction_D.to(weight_VD.device))
+
+
+def balance(model: nn.Module, backward: Callable[[], None], lr: float, weight_decay: float) -> None:
+    """Rescale each separately scale invariant group of tensors to its own equilibrium norm, in place.
+
+    The groups are `separately_invariant_groups`; `backward` fills `.grad` from one representative batch. Group i gets the
+    norm at which weight decay and gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4)
+    (sibert-d only: there ||x_i||·||g_i|| does not depend on the scale of any group). Without this every matrix first
+    spends of the order of 1/(lr·wd) steps drifting to that norm, with an effective rate that is off by orders of
+    magnitude. The gradient of one batch is larger than later ones, so the norm starts somewhat high and settles.
+    """
+    model.zero_grad()
+    backward()
+    with torch.no_grad():
+        for tensors in separately_invariant_groups(model):
+            x_norm = torch.linalg.vector_norm(torch.stack([t.norm() for t in tensors])).item()
+            g_norm = torch.linalg.vector_norm(torch.stack([t.grad.norm() for t in tensors if t.grad is not None])).item()
+            if x_norm > 0 and g_norm > 0:
+                factor = equilibrium_norm(x_norm * g_norm, lr, weight_decay) / x_norm
+                for tensor in tensors:
+                    tensor.mul_(factor)
+    model.zero_grad()

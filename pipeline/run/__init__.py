@@ -1,0 +1,1 @@
+"""A run directory: its layout, records, metrics and summary."""

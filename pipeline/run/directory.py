@@ -1,0 +1,189 @@
+"""A run is its directory: what is written at its start, and what must agree when it goes on."""
+
+import fcntl
+import importlib.metadata
+import itertools
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.config.load import as_dict, from_dict
+from pipeline.config.schema import RunConfig
+from preprocessing.base.json_file import WRITING_SUFFIX, read_object, write_object
+from preprocessing.corpus.reader import Corpus
+
+PACKAGES = ("torch", "deepspeed", "numpy", "pyarrow", "sentencepiece", "safetensors")
+
+
+LOCK = ".lock"
+RUN_FILE_KEYS = ("data", "corpus_sha256", "tokenizer_sha256", "config")
+
+# May change from start to start: how often things are said, saved and given up, and how the same global batch is cut up.
+FREE_TO_CHANGE = {
+    "train": {
+        "ds_config",
+        "log_every_steps",
+        "eval_every_steps",
+        "eval_sequences",
+        "checkpoint_every_steps",
+        "keep_last_checkpoints",
+        "keep_every_steps",
+        "max_nonfinite_steps",
+        "activation_checkpointing",
+        "update_elements",
+        "split_masters",
+        "timeout_s",
+    },
+    "batch": {"micro_sequences"},
+}
+
+
+def run_file(config: RunConfig, recipe: str, corpus: Corpus) -> dict[str, Any]:
+    """The contents of RUN/config.json: what is trained on what. Each checkpoint holds the same."""
+    return {
+        "recipe": recipe,
+        "data": str(Path(corpus.directory).resolve()),
+        "corpus_sha256": corpus.manifest_sha256,
+        "tokenizer_sha256": corpus.manifest.tokenizer_sha256,
+        "vocab_size": corpus.vocab_size,
+        "config": as_dict(config),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of python, the packages that shape the numbers, the platform and the source's git commit (if it is a checkout)."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "git": _git_commit(),
+        "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+    }
+
+
+def _git_commit() -> str:
+    root = Path(__file__).parent.parent.parent
+    if not (root / ".git").exists():
+        return "not a git checkout"
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: git does not answer"
+
+
+def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> IO[str]:
+    """Make RUN, or check that what is there is this run (`check_run`), of which nothing is changed; with `fresh` what is there
+    is put aside first. Returns the lock on it: while the process holds it, no other one trains this run."""
+    if not fresh:
+        check_run(run_dir, wanted)
+    elif not is_empty(run_dir):
+        archive_run(run_dir.resolve())
+    run_dir.resolve().mkdir(parents=True, exist_ok=True)  # where a link points at, if RUN is one
+    held = lock(run_dir)
+    if not (run_dir / "config.json").exists():
+        write_object(run_dir / "config.json", wanted)
+    return held
+
+
+def archive_run(run_dir: Path) -> Path:
+    """Rename RUN to the first free RUN.1, RUN.2, …; ValueError if it is not a run directory, or is being trained."""
+    if not (run_dir / "config.json").is_file():
+        raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
+    with lock(run_dir, wait_s=0):
+        aside = next(path for n in itertools.count(1) if not (path := run_dir.with_name(f"{run_dir.name}.{n}")).exists())
+        run_dir.rename(aside)
+    print(f"--fresh: the run that was there is {aside} now", flush=True)
+    return aside
+
+
+def lock(run_dir: Path, wait_s: float = 60.0) -> IO[str]:
+    """An exclusive lock on RUN, which ends with the process, however it ends. A process that was killed a moment ago may
+    hold it still, so it is waited for. ValueError if another one keeps it."""
+    file = (run_dir / LOCK).open("a+", encoding="utf-8")
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                file.seek(0)
+                raise ValueError(
+                    f"{run_dir} is being trained by another process ({file.read().strip()}): wait for it, or give another --run"
+                ) from None
+            time.sleep(0.2)
+        except OSError as error:  # a file system without locks
+            print(f"{run_dir}: not locked against a second job, its file system has no locks ({error.strerror})", flush=True)
+            break
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
+    """ValueError unless RUN can be made, or is a run of the same configuration and corpus; it names what differs.
+
+    `wanted` is `run_file`'s. Where the corpus lies, the recipe's prose and DeepSpeed's mechanics may change between starts;
+    what is trained on what may not.
+    """
+    if not run_dir.exists():
+        parent = next(p for p in run_dir.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise ValueError(f"{run_dir} cannot be made: {parent} is not a directory that can be written to")
+        return
+    if is_empty(run_dir):
+        return
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
+    remedy = "give another --run, the same settings, or --fresh, which puts the run that is there aside"
+    check_same(read_object(path, required=RUN_FILE_KEYS), wanted, run_dir, remedy)
+
+
+def is_empty(run_dir: Path) -> bool:
+    """Is there nothing, or nothing but what a start leaves that was killed before it had written config.json?"""
+    if not run_dir.exists():
+        return True
+    return run_dir.is_dir() and all(entry.name.endswith((WRITING_SUFFIX, LOCK)) for entry in run_dir.iterdir())
+
+
+def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
+    """ValueError naming the first field, with both values, in which two `run_file`s are not the same run. Where the corpus
+    lies, the recipe's prose and FREE_TO_CHANGE may differ."""
+    there = {**found, "config": as_dict(from_dict(found["config"], where=str(where)))}  # settings that are new since then
+    parts = [(_identity(file["config"]), file["tokenizer_sha256"], file["corpus_sha256"]) for file in (there, wanted)]
+    names = ("", "tokenizer_sha256", "corpus_sha256")
+    for of_found, of_wanted, name in zip(*parts, names, strict=True):
+        difference = _first_difference(of_found, of_wanted, name)
+        if difference:
+            raise ValueError(f"{where} belongs to another configuration: {difference}; {remedy}")
+
+
+def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration makes a run the run that it is."""
+    return {
+        section: {key: value for key, value in values.items() if key not in FREE_TO_CHANGE.get(section, ())}
+        for section, values in config.items()
+        if section != "description"
+    }
+
+
+def _first_difference(found: Any, wanted: Any, where: str) -> str | None:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for key in sorted(found.keys() | wanted.keys()):
+            name = f"{where}.{key}" if where else key
+            difference = _first_difference(found.get(key), wanted.get(key), name)
+            if difference:
+                return difference
+        return None
+    return None if found == wanted else f"{where} is {found!r} there, {wanted!r} here"

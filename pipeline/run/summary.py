@@ -1,0 +1,80 @@
+"""RUN/summary.json: the run's final figures, made from what the run has already written."""
+
+import math
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config.schema import RunConfig
+from pipeline.run.directory import versions
+from pipeline.run.metrics_file import read_metrics
+from preprocessing.base.json_file import write_object
+from preprocessing.corpus.reader import Corpus
+
+FINAL_FRACTION = 0.05  # the final training loss is the mean of the losses logged in this last part of the run
+
+
+def peak_memory_bytes() -> int:
+    """Of this process: the GPU allocator's peak, or the resident set's on a CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int) -> dict[str, Any]:
+    """Write and return the summary of a finished run. Losses are in nats per prediction."""
+    train, evaluations = read_metrics(run_dir / "metrics.jsonl")
+    if not train or not evaluations:
+        raise ValueError(f"{run_dir}/metrics.jsonl holds no training or no evaluation: the run's history is lost")
+    last, final = train[-1], evaluations[-1]
+    for what, row in (("training", last), ("evaluation", final)):
+        if row["step"] != config.train.steps:
+            raise ValueError(
+                f"{run_dir}/metrics.jsonl: its last {what} is of step {row['step']}, not {config.train.steps}: the end of the "
+                "run's history is lost; the checkpoint is whole: `python -m pipeline evaluate` gives the final loss"
+            )
+    after = config.train.steps * (1 - FINAL_FRACTION)
+    tail = [row["loss"] for row in train if row["step"] > after and row["loss"] is not None]
+    rates = sorted(row["tokens_per_s"] for row in train)
+    settled = _settled_row(train, config.optim.lr)
+    summary = {
+        "recipe": recipe,
+        "final_train_loss": sum(tail) / len(tail) if tail else None,
+        "heldout_loss": final["heldout_loss"],
+        "heldout_mask_loss": final["heldout_mask_loss"],
+        "heldout_nsp_accuracy": final.get("heldout_nsp_accuracy"),
+        "heldout_unigram_entropy_nats": corpus.manifest.heldout_unigram_entropy_nats,
+        "heldout_unigram_cross_entropy_nats": corpus.manifest.heldout_unigram_cross_entropy_nats,
+        "steps": config.train.steps,
+        "tokens": last["tokens"],
+        "tokens_per_s": rates[len(rates) // 2],
+        "train_time_s": sum(row["time_s"] for row in train),
+        "clipped_fraction": last["clipped_fraction"],
+        "skipped_steps": last["skipped_steps"],
+        "param_norm": last["param_norm"],
+        "equilibrium_step": settled and settled["step"],
+        "equilibrium_param_norm": settled and settled["param_norm"],
+        "equilibrium_norm": settled and settled["equilibrium_norm"],
+        "parameters": parameters,
+        "peak_memory_bytes": max(row["memory_bytes"] for row in train),
+        "world_size": last["world_size"],
+        "seed": config.train.seed,
+        "versions": versions(),
+    }
+    summary = {key: _finite(value) for key, value in summary.items()}
+    write_object(run_dir / "summary.json", summary)
+    return summary
+
+
+def _settled_row(train: Sequence[dict[str, Any]], peak_lr: float) -> dict[str, Any] | None:
+    """The last row at which the rate is still half its peak. The norm follows its equilibrium with a delay of about
+    1/(4ηλ) steps, so towards the end of a decay to 0, where the fixed point goes to 0, the two cannot be compared."""
+    rows = [row for row in train if row["equilibrium_norm"] is not None and row["lr"] >= peak_lr / 2]
+    return rows[-1] if rows else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

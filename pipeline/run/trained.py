@@ -1,0 +1,47 @@
+"""A run's newest checkpoint as a model: what `evaluate` and everything after the training starts from."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoint import probe
+from pipeline.checkpoint.resume import newest
+from pipeline.config.load import from_dict
+from pipeline.config.schema import RunConfig
+from pipeline.model.pretraining import PretrainingModel, build_model, parameter_shapes
+from pipeline.run.directory import RUN_FILE_KEYS, check_same
+from preprocessing.base.json_file import read_object
+from preprocessing.corpus.reader import Corpus, open_corpus
+
+
+def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
+    """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory.
+
+    Raises ValueError if the run has no checkpoint, or the corpus is not the one it was trained on.
+    """
+    saved = read_run_file(run_dir)
+    config = from_dict(saved["config"], where=f"{run_dir}/config.json")
+    corpus = open_corpus(data_dir or Path(saved["data"]))
+    if corpus.manifest_sha256 != saved["corpus_sha256"]:
+        raise ValueError(
+            f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "
+            f"the run was trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
+        )
+    found = newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
+    if found is None:
+        raise ValueError(f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {run_dir}` first")
+    check_same(found.manifest["made_from"], saved, found.directory, "it is not this run's: move it away")
+    nsp = config.data.objective == "mlm+nsp"
+    model = build_model(config.model, corpus.vocab_size, nsp, corpus.unigram_counts("train"))
+    found.check_covers(parameter_shapes(model))
+    found.load_parameters(model)
+    probe.check(found, probe.loss(model, probe.stored_batch(found)))
+    return config, corpus, model, found.step
+
+
+def read_run_file(run_dir: Path) -> dict[str, Any]:
+    """RUN/config.json: {"recipe", "data", "corpus_sha256", "config"}; ValueError if it is not a run directory."""
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{run_dir} is not a run directory (no config.json): give the --run of a `pipeline pretrain`")
+    return read_object(path, required=RUN_FILE_KEYS)

@@ -1,0 +1,85 @@
+"""Held-out loss: a fixed set of sequences with fixed masks, the same for every step, run and world size."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config.schema import RunConfig
+from pipeline.data.pretraining import PretrainingData
+from pipeline.model.pretraining import PretrainingModel, on_device
+from pipeline.run.trained import load_run
+from preprocessing.corpus.reader import Corpus
+
+HELDOUT_SEED = 20220207  # of the held-out masks; not a run's seed, so that runs of all seeds are compared on one text
+
+
+def heldout_data(corpus: Corpus, config: RunConfig) -> PretrainingData:
+    """The held-out split, prepared as the training data are."""
+    data = config.data
+    return PretrainingData(corpus, "heldout", data.objective, data.seq_len, data.mask_fraction, HELDOUT_SEED)
+
+
+@torch.no_grad()
+def evaluate(
+    model: PretrainingModel,
+    data: PretrainingData,
+    sequences: int | None,
+    micro_sequences: int,
+    rank: int = 0,
+    world_size: int = 1,
+    sum_over_ranks: Callable[[Tensor], Tensor] = lambda t: t,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Mean loss in nats over the predictions of the first `sequences` held-out sequences of the fixed order (None: all).
+
+    Returns heldout_loss, heldout_mask_loss (positions shown as [MASK] alone), heldout_sequences, and
+    heldout_nsp_accuracy if the model has that head. Each rank takes its share; sums are global. `progress` is called at every
+    turn, the same number of times on every rank.
+    """
+    total = data.n_samples if sequences is None else min(sequences, data.n_samples)
+    device = on_device(model)
+    sums = torch.zeros(6, dtype=torch.float64)  # token loss, count, [MASK] loss, [MASK] count, NSP right, NSP count
+    was_training = model.training
+    model.eval()
+    stride = world_size * micro_sequences
+    for first in range(0, total, stride):  # the same number of turns on every rank: ZeRO 3 gathers weights in each
+        progress()
+        start = first + rank * micro_sequences
+        batch = data.batch(np.arange(start, min(start + micro_sequences, total)) if start < total else np.arange(1)).to(device)
+        out = model(*batch.model_inputs())
+        if start >= total:
+            continue
+        token_loss_N, weights_N = out.token_loss_N.double(), batch.weights.flatten().double()
+        masked_N = batch.is_masked.flatten().double() * weights_N
+        parts = [token_loss_N.sum(), weights_N.sum(), (token_loss_N * masked_N).sum(), masked_N.sum()]
+        sums[:4] += torch.stack(parts).cpu()
+        if out.nsp_correct_B is not None:
+            sums[4:] += torch.tensor([float(out.nsp_correct_B.sum()), float(len(out.nsp_correct_B))])
+    model.train(was_training)
+    loss, count, mask_loss, mask_count, nsp_right, nsp_count = sum_over_ranks(sums.to(device)).tolist()
+    result = {
+        "heldout_loss": loss / count if count else math.nan,
+        "heldout_mask_loss": mask_loss / mask_count if mask_count else math.nan,
+        "heldout_sequences": total,
+    }
+    if nsp_count:
+        result["heldout_nsp_accuracy"] = nsp_right / nsp_count
+    return result
+
+
+def evaluate_run(run_dir: Path, data_dir: Path | None = None, sequences: int | None = None) -> dict[str, Any]:
+    """Held-out figures of a run's newest checkpoint, in one process; the unigram entropy beside them."""
+    config, corpus, model, step = load_run(run_dir, data_dir)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    figures = evaluate(model.to(device), heldout_data(corpus, config), sequences, config.batch.micro_sequences)
+    return {
+        "step": step,
+        **figures,
+        "heldout_unigram_entropy_nats": corpus.manifest.heldout_unigram_entropy_nats,
+        "heldout_unigram_cross_entropy_nats": corpus.manifest.heldout_unigram_cross_entropy_nats,
+    }

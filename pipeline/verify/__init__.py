@@ -1,0 +1,1 @@
+"""The recipe on paper, and what runs, held against it."""

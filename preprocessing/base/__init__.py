@@ -1,0 +1,1 @@
+"""What both packages stand on: the command line's manners, files that are whole or absent, HTML pages, plots."""

@@ -1,0 +1,1 @@
+"""A build: plan, independent slices, one end."""

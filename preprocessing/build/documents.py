@@ -1,0 +1,98 @@
+"""From a source's records to the documents that a corpus keeps, each drop and skip counted by reason."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+from preprocessing.sources.records import Dropped, RawDocument, Skipped
+from preprocessing.text.clean import clean, count_words, digest
+from preprocessing.text.language import detect
+
+EXAMPLES = 20  # skipped records that are named; the others are counted
+
+
+class KeptDocument(NamedTuple):
+    """A document that passed the filters. `draw`: a seeded hash of its text, 64 bits."""
+
+    raw: RawDocument
+    paragraphs: list[str]
+    words: int
+    draw: int
+
+
+@dataclass
+class Tally:
+    """What happened to records: `read` counts documents, kept and dropped; `skipped` counts what is no document."""
+
+    read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_lines: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+
+    def skip(self, record: Skipped) -> None:
+        """Count a record that is no document, and name it if it is among the first."""
+        self.skipped[record.reason] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(f"{record.where}: {record.reason}: {record.detail}".removesuffix(": "))
+
+    def add(self, other: Self) -> None:
+        """Count another tally's records, too."""
+        self.read += other.read
+        for name in ("dropped", "dropped_lines", "skipped"):
+            getattr(self, name).update(getattr(other, name))
+        self.examples = (self.examples + other.examples)[:EXAMPLES]
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        """The inverse of `as_json`."""
+        counters = {name: Counter(fields[name]) for name in ("dropped", "dropped_lines", "skipped")}
+        return cls(read=fields["read"], examples=list(fields["examples"]), **counters)
+
+
+def check_skipped(tally: Tally, max_bad: int) -> None:
+    """ValueError if more records than --max-bad were skipped."""
+    count = tally.skipped.total()
+    if count > max_bad:
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        raise ValueError(
+            f"{tally.examples[0]}{more}; mend the source, or accept so many bad records: --max-bad {count} (it is {max_bad})"
+        )
+
+
+def kept_documents(
+    records: Iterable[RawDocument | Skipped | Dropped], settings: dict[str, Any], max_bad: int, tally: Tally
+) -> Iterator[KeptDocument]:
+    """Clean documents and drop the short ones and those of another language. ValueError: too many bad records."""
+    key = f"held out {settings['seed']}".encode()
+    for record in records:
+        if isinstance(record, Skipped):
+            tally.skip(record)
+            check_skipped(tally, max_bad)
+            continue
+        tally.read += 1
+        if isinstance(record, Dropped):
+            tally.dropped[record.reason] += 1
+            continue
+        cleaned = clean(record.text)
+        words = count_words(cleaned.paragraphs)
+        if reason := _unwanted(cleaned.paragraphs, words, settings):
+            tally.dropped[reason] += 1
+            continue
+        tally.dropped_lines.update(cleaned.dropped_lines)
+        draw = int.from_bytes(hashlib.blake2b(digest(cleaned.paragraphs), digest_size=8, key=key).digest())
+        yield KeptDocument(record, cleaned.paragraphs, words, draw)
+
+
+def _unwanted(paragraphs: Sequence[str], words: int, settings: dict[str, Any]) -> str | None:
+    if not paragraphs or words < settings["min_words"]:
+        return "too short"
+    if settings["language"] and detect("\n".join(paragraphs[:20])) != settings["language"]:
+        return f"not in language {settings['language']}"
+    return None

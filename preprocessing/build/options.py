@@ -1,0 +1,163 @@
+"""The options that `build` and `tokenizer` share: sources, settings, gates."""
+
+import argparse
+import re
+from collections import Counter
+
+from preprocessing.build.plan import Gates
+from preprocessing.build.settings import Settings
+from preprocessing.sources.parse import parse_sources
+from preprocessing.sources.types import Source
+
+
+def add_settings(verb: argparse.ArgumentParser) -> None:
+    """Sources and what shapes a corpus."""
+    default = Settings()
+    verb.add_argument(
+        "--source",
+        action="append",
+        required=True,
+        metavar="SOURCE",
+        help="where text comes from, see above; repeat for more (their order is without effect)",
+    )
+    verb.add_argument("--streaming", action="store_true", help="read hub sets over the network, without a copy on this disk")
+    verb.add_argument(
+        "--vocab-size",
+        type=int,
+        default=default.vocab_size,
+        help="pieces of the tokenizer, the 5 special ones included; 8192 suits some 10M words, BERT has 30522 "
+        "(default: %(default)s)",
+    )
+    verb.add_argument(
+        "--heldout-fraction",
+        type=float,
+        default=default.heldout_fraction,
+        help="share of documents held out for evaluation, by a hash of their text; of each source at least one "
+        "(default: %(default)s)",
+    )
+    verb.add_argument(
+        "--seed", type=int, default=default.seed, help="chooses held-out documents and tokenizer sample (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--min-words", type=int, default=default.min_words, help="drop documents with fewer words (default: %(default)s)"
+    )
+    verb.add_argument("--language", metavar="CODE", help="drop documents in another language, as py3langid sees it (en, de, …)")
+    verb.add_argument(
+        "--near-duplicates",
+        type=float,
+        metavar="SIMILARITY",
+        help="drop documents whose word 5-grams are this alike to an earlier one's (MinHash, Jaccard), say 0.8; exact "
+        "duplicates always go",
+    )
+    verb.add_argument(
+        "--epochs",
+        action="append",
+        type=_named_number,
+        default=[],
+        metavar="NAME=N",
+        help="read this source N times in an epoch of training (default: 1)",
+    )
+    verb.add_argument(
+        "--weight",
+        action="append",
+        type=_named_number,
+        default=[],
+        metavar="NAME=W",
+        help="instead of --epochs: the sources' shares of what training reads; every source is read at least once",
+    )
+    verb.add_argument(
+        "--max-document-mb",
+        type=float,
+        default=default.max_document_mb,
+        help="a document above this many MB (10^6 bytes) is a bad record: memory is bounded by it (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--sample-characters",
+        type=int,
+        default=default.sample_characters,
+        help="characters the tokenizer is trained on (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--slice-mb",
+        type=float,
+        help="cut the input into pieces of so many MB of its files: the unit of work, one shard each "
+        "(default: a thousandth of the input within 8 and 64, more beyond 10,000 slices)",
+    )
+
+
+def add_gates(verb: argparse.ArgumentParser) -> None:
+    """What a build must keep to."""
+    verb.add_argument(
+        "--max-bad",
+        type=int,
+        default=0,
+        help="go on with up to so many records that cannot be read; they are counted and named in the manifest "
+        "(default: %(default)s)",
+    )
+    verb.add_argument(
+        "--expect",
+        action="append",
+        type=_expectation,
+        default=[],
+        metavar="NAME:documents=N",
+        help="fail unless the source yields at least N documents (or NAME:words=N); repeat for more",
+    )
+
+
+def _named_number(text: str) -> tuple[str, float]:
+    name, separator, number = text.rpartition("=")
+    try:
+        if not separator:
+            raise ValueError
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER") from None
+
+
+def _expectation(text: str) -> tuple[str, str, int]:
+    found = re.fullmatch(r"(.+):(documents|words)=(\d[\d_]*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME:documents=N or NAME:words=N")
+    return found[1], found[2], int(found[3])
+
+
+def task(text: str) -> tuple[int, int]:
+    """ "I/N" with 0 <= I < N."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected I/N with 0 <= I < N, for example 0/8")
+    return int(found[1]), int(found[2])
+
+
+def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
+    """The sources a command line names."""
+    return parse_sources(args.source, streaming=args.streaming)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """The settings a command line gives. ValueError: a source named twice in one option."""
+    for option, pairs in (("--epochs", args.epochs), ("--weight", args.weight)):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 1)
+        if count > 1:
+            raise ValueError(f"{option}: {name} is given twice")
+    return Settings(
+        vocab_size=args.vocab_size,
+        heldout_fraction=args.heldout_fraction,
+        seed=args.seed,
+        min_words=args.min_words,
+        language=args.language,
+        near_duplicates=args.near_duplicates,
+        max_document_mb=args.max_document_mb,
+        sample_characters=args.sample_characters,
+        slice_mb=args.slice_mb,
+        epochs=tuple(sorted(args.epochs)),
+        weights=tuple(sorted(args.weight)),
+    )
+
+
+def gates_of(args: argparse.Namespace) -> Gates:
+    """The gates a command line gives."""
+    least: dict[str, dict[str, int]] = {}
+    for name, what, count in args.expect:
+        least.setdefault(name, {})[what] = count
+    return Gates(max_bad=args.max_bad, least=least)

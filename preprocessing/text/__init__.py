@@ -1,0 +1,1 @@
+"""What happens to text: cleaning, sentences, language, duplicates, tokenizer."""

@@ -1,0 +1,170 @@
+"""Train and load the tokenizer: a SentencePiece unigram model, lower-casing, with BERT's special pieces at ids 0-4."""
+
+import contextlib
+import hashlib
+import heapq
+import io
+import multiprocessing
+import re
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TypeAlias
+
+import sentencepiece
+
+from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPECIAL_PIECES, UNK_ID
+
+SAMPLE_CHARACTERS = 20_000_000
+# Fixed: partial sums of the EM steps are added up thread by thread, so their number changes the model's last bits,
+# while the number of cores they run on does not.
+TRAINING_THREADS = 4
+MAX_SENTENCE_BYTES = 16_384
+Tag: TypeAlias = tuple[str, int]  # source, draw of the document
+
+
+class TextSample:
+    """The paragraphs with the lowest seeded hashes, as many as fit into `limit_characters`.
+
+    Which paragraphs those are depends on the seed and on the set of paragraphs, not on the order they come in.
+    """
+
+    def __init__(self, seed: int, limit_characters: int = SAMPLE_CHARACTERS) -> None:
+        self._key = f"tokenizer sample {seed}".encode()
+        self._limit, self._characters = limit_characters, 0
+        self._heap: list[tuple[int, str, Tag]] = []  # the highest hash on top: (-hash, paragraph, tag)
+
+    def add(self, paragraph: str, tag: Tag, fraction: float = 1.0) -> None:
+        """Offer a paragraph; `tag` says whose it is (see `paragraphs`).
+
+        fraction: of its source that is offered. The hash shrinks by it, so that a source of which a tenth is offered is
+        drawn from ten times as often, and the sample has the sources' own proportions.
+        """
+        hashed = hashlib.blake2b(paragraph.encode(), digest_size=8, key=self._key).digest()
+        self._push(-int(int.from_bytes(hashed) * fraction), paragraph, tag)
+
+    def merge(self, other: "TextSample") -> None:
+        """Take over what another sample of the same seed holds."""
+        for negative, paragraph, tag in other._heap:
+            self._push(negative, paragraph, tag)
+
+    def _push(self, negative: int, paragraph: str, tag: Tag) -> None:
+        entry = (negative, paragraph, tag)
+        if self._characters >= self._limit and entry <= self._heap[0]:  # the same paragraph may stand in several documents
+            return
+        heapq.heappush(self._heap, entry)
+        self._characters += len(paragraph)
+        while self._characters - len(self._heap[0][1]) >= self._limit:
+            self._characters -= len(heapq.heappop(self._heap)[1])
+
+    def paragraphs(self, without: Callable[[Tag], bool]) -> list[str]:
+        """The sample, in an order that depends on nothing but itself, less those whose tag is to be left out."""
+        return [paragraph for _, paragraph, tag in sorted(self._heap, reverse=True) if not without(tag)]
+
+
+def train(sentences: Sequence[str], vocab_size: int) -> bytes:
+    """Train on sentences and return the model file's bytes: same sentences, same bytes, whatever the machine's cores.
+
+    ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
+    because the trainer's C++ code would keep Ctrl-C waiting until it is done.
+    """
+    # Not fork: the trainer's own threads hung in a child forked from a process that had threads (torch's, say).
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    child = context.Process(target=_receive_train_and_send, args=(there, vocab_size), daemon=True)
+    # A Ctrl-C between the child's start and the moment it is known here would leave it running: it has to wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        child.start()
+        there.close()  # else the end of the child would not end the waits
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        here.send(sentences)
+        result = here.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        child.join()
+        raise OSError(f"tokenizer training ended with signal or code {child.exitcode}; out of memory?") from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if child.pid is not None:
+            child.kill()
+            child.join()
+    if isinstance(result, ValueError):
+        raise result
+    return result
+
+
+def _receive_train_and_send(parent: Connection, vocab_size: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    result: bytes | ValueError
+    try:
+        result = _train(parent.recv(), vocab_size)
+    except ValueError as error:
+        result = error
+    except EOFError:  # the parent was killed
+        return
+    with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: nobody wants the model any more
+        parent.send(result)
+
+
+def _train(sentences: Sequence[str], vocab_size: int) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            normalization_rule_name="nmt_nfkc_cf",
+            character_coverage=0.9995,
+            max_sentence_length=MAX_SENTENCE_BYTES,
+            pad_id=PAD_ID,
+            pad_piece=SPECIAL_PIECES[PAD_ID],
+            unk_id=UNK_ID,
+            unk_piece=SPECIAL_PIECES[UNK_ID],
+            bos_id=-1,
+            eos_id=-1,
+            control_symbols=[SPECIAL_PIECES[i] for i in (CLS_ID, SEP_ID, MASK_ID)],
+            num_threads=TRAINING_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ValueError(_training_error(str(error), vocab_size)) from None
+    check_specials(sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()), "the trained model")
+    return model.getvalue()
+
+
+def _training_error(message: str, vocab_size: int) -> str:
+    if found := re.search(r"too high.*<= (\d+)", message):
+        return (
+            f"--vocab-size {vocab_size}: the text yields at most {found[1]} pieces; "
+            f"choose --vocab-size {found[1]} or less, or give more text"
+        )
+    if found := re.search(r"smaller than required_chars\D*(\d+) vs (\d+)", message):
+        return f"--vocab-size {vocab_size}: the text's characters and special pieces alone need {found[2]}; raise it"
+    return f"--vocab-size {vocab_size}: SentencePiece could not train: {message}"
+
+
+def load(path: Path | str) -> sentencepiece.SentencePieceProcessor:
+    """Load a model file. `encode(sentences)` gives lists of ids; a special's name in a text is ordinary text to it.
+
+    FileNotFoundError, or ValueError: not a model, or not one with BERT's special pieces at 0-4.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected a SentencePiece model")
+    tokenizer = sentencepiece.SentencePieceProcessor()
+    try:
+        tokenizer.load(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not a SentencePiece model ({error}); copy the corpus again") from None
+    check_specials(tokenizer, str(path))
+    return tokenizer
+
+
+def check_specials(tokenizer: sentencepiece.SentencePieceProcessor, name: str) -> None:
+    """ValueError unless ids 0-4 are [PAD], [UNK], [CLS], [SEP], [MASK]."""
+    found = tuple(tokenizer.id_to_piece(i) for i in range(min(FIRST_ORDINARY_ID, tokenizer.get_piece_size())))
+    if found != SPECIAL_PIECES:
+        raise ValueError(f"{name}: pieces 0-4 are {found}, expected {SPECIAL_PIECES}; build the corpus again")

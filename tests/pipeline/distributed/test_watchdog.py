@@ -1,0 +1,295 @@
+"""A rank that dies or hangs ends the run: soon, with one line that names it, and with no process left over.
+
+The scenarios are real processes and mostly wait, so they run side by side; a test is the outcome of one.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.running import ROOT, torchrun, worker_environment
+
+WORKER = Path(__file__).parent / "watchdog_worker.py"
+HOST = socket.gethostname()
+START_S = 90  # of processes on a busy machine
+SOON_S = 15  # what is promised is a few seconds
+NEVER_S = 600  # as a timeout: what ends before has been found in another way
+SURVIVED, KILLED = 1, -signal.SIGKILL  # exit codes: of those who survive, of the victims
+
+
+class Job:
+    """A launcher and its ranks, seen through two pipes: when both are at their end, every process has ended."""
+
+    def __init__(self, directory: Path) -> None:
+        self.out, self.err = directory / "out", directory / "err"
+        self.said: dict[Path, list[str]] = {self.out: [], self.err: []}
+        self.changed, self.open = threading.Condition(), 2
+        self.agents: list[subprocess.Popen[bytes]] = []
+        self._reserved = socket.socket()  # stays bound: no other process is given the port, and the store can have it
+        self._reserved.bind(("127.0.0.1", 0))
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = self._reserved.getsockname()[1]
+        directory.mkdir()
+        for path in self.said:
+            os.mkfifo(path)
+            threading.Thread(target=self._read, args=(path,), daemon=True).start()
+
+    def _read(self, path: Path) -> None:
+        with path.open() as pipe:
+            for line in pipe:
+                with self.changed:
+                    self.said[path].append(line.rstrip("\n"))
+                    self.changed.notify_all()
+        with self.changed:
+            self.open -= 1
+            self.changed.notify_all()
+
+    def until(self, met: Callable[[], bool], limit_s: float) -> float:
+        """Waits until what the processes have said meets the condition; the seconds it took."""
+        began_s = time.monotonic()
+        with self.changed:
+            self.changed.wait_for(lambda: met() or self.open == 0, limit_s)
+            assert met(), f"not in {limit_s:g} s: {self.said[self.out][-9:]} {self.said[self.err]}"
+        return time.monotonic() - began_s
+
+    def until_said(self, words: str, times: int) -> None:
+        """Waits until the ranks have ended so many lines with these words."""
+        self.until(lambda: sum(line.endswith(words) for line in self.said[self.out]) >= times, START_S)
+
+    def end(self, limit_s: float = SOON_S) -> float:
+        """Waits until no process is left; the seconds it took."""
+        return self.until(lambda: self.open == 0, limit_s)
+
+    def clean_up(self) -> None:
+        """A scenario that failed leaves no process behind."""
+        self._reserved.close()
+        for agent in self.agents:
+            agent.kill()
+            agent.wait()
+        for pid in self.pids().values() if self.open else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _found(self, pattern: str) -> dict[int, int]:
+        """By rank."""
+        matches = (re.match(pattern, line) for line in self.said[self.out])
+        return {int(match[1]): int(match[2]) for match in matches if match}
+
+    def pids(self) -> dict[int, int]:
+        return self._found(r"rank (\d+) pid (\d+)")
+
+    def exit_codes(self) -> dict[int, int]:
+        """Of those that have ended; negative for a signal."""
+        return self._found(r"rank (\d+) ended with (-?\d+)")
+
+    def blame(self) -> list[str]:
+        """What the ranks have said of each other."""
+        return [line for line in self.said[self.err] if re.match(r"lost |stuck: |rank.* and the others wait", line)]
+
+
+Launch = Callable[..., Job]
+SCENARIOS: dict[str, Callable[[Launch], None]] = {}
+
+
+def scenario(function: Callable[..., None], case: str = "", **arguments: Any) -> Callable[..., None]:
+    """Adds it to those that are run."""
+    SCENARIOS[f"{function.__name__} {case}".strip()] = partial(function, **arguments)
+    return function
+
+
+def kill(job: Job, *ranks: int, number: signal.Signals = signal.SIGKILL) -> None:
+    for rank in ranks:
+        os.kill(job.pids()[rank], number)
+
+
+def who(job: Job, *ranks: int) -> str:
+    """As a line names them."""
+    return f"rank{'s' if ranks[1:] else ''} " + ", ".join(f"{rank} (host {HOST}, pid {job.pids()[rank]})" for rank in ranks)
+
+
+def under_torchrun(launch: Launch, ranks: int, words: str, **plan: Any) -> Job:
+    job = launch(0)
+    command = [*torchrun(ranks), str(WORKER), json.dumps({"timeout_s": NEVER_S, **plan})]
+    with job.out.open("w") as out, job.err.open("w") as err:
+        job.agents.append(subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env=worker_environment()))
+    job.until_said(words, ranks)
+    return job
+
+
+@scenario
+def killed_under_torchrun(launch: Launch) -> None:
+    """Its agent sends SIGTERM to the survivors, and SIGKILL 30 s later. Rank 2 sees neither the victim nor an error."""
+    job = under_torchrun(launch, 3, " blocks", machines="aab", blocks=[0, 1, 2])
+    kill(job, 1)
+    said_s = job.until(lambda: bool(job.blame()), SOON_S)
+    print(f"under torchrun: said after {said_s:.1f} s, ended {job.end():.1f} s later")
+    (line,) = job.blame()
+    assert line.startswith(f"lost {who(job, 1)}")
+    assert job.agents[0].wait(START_S) == 1
+
+
+@scenario
+def torchrun_killed(launch: Launch) -> None:
+    """With it goes the store; the ranks are asked to stop, and do it by themselves, in the seconds that a step takes."""
+    job = under_torchrun(launch, 2, " step 0", naps=80)
+    job.agents[0].kill()
+    print(f"torchrun killed: {job.end():.1f} s")
+    stops = [line for line in job.said[job.out] if " stops: " in line]
+    assert len(stops) == 2
+    assert any(line.endswith("['the launcher is gone']") for line in stops)
+    assert job.said[job.err] == []
+
+
+def goes_well(launch: Launch, timeout_s: float = 5, steps: int = 120, pause_s: float = 0, **plan: Any) -> None:
+    """Longer than the timeout."""
+    job = launch(3, timeout_s=timeout_s, steps=steps, **plan)
+    job.until_said(" works" if pause_s else " step 0", 3)
+    if pause_s:
+        kill(job, 0, 1, 2, number=signal.SIGSTOP)
+        threading.Event().wait(pause_s)
+        kill(job, 0, 1, 2, number=signal.SIGCONT)
+    job.until_said(f" step {steps - 1}", 3)
+    job.end(START_S)
+    assert job.said[job.err] == []
+    assert job.exit_codes() == dict.fromkeys(range(3), 0)
+
+
+scenario(goes_well, "though the whole job was suspended", timeout_s=9, pause_s=11, steps=2, naps=110)
+scenario(goes_well, "though rank 0 is long done when the others end", leave_after_s=[0, 3, 1.5])
+scenario(goes_well, "though rank 0 ends last", leave_after_s=[3, 0, 1.5])
+scenario(goes_well, "though the others wait for rank 1, which gets on", busy=[1, 12])
+scenario(goes_well, "though a connection to the store broke", timeout_s=NEVER_S, cut=[1])
+
+
+def killed(launch: Launch, victims: list[int], machines: str, **plan: Any) -> None:
+    """Rank 0 holds the store. On one machine the processes see each other; else a collective's error and no sign of life."""
+    ranks = len(machines)
+    job = launch(ranks, timeout_s=NEVER_S, machines=machines, **plan)
+    job.until_said(" blocks" if plan else " step 3", ranks)
+    kill(job, *victims)
+    said_s = job.until(lambda: bool(job.said[job.err]), SOON_S)
+    print(f"killed {victims} on {machines} {plan}: said after {said_s:.1f} s, ended {job.end():.1f} s later")
+    (line,) = job.said[job.err]
+    assert line.startswith(f"lost {who(job, *([0] if 0 in victims else victims))}")
+    assert job.exit_codes() == {rank: KILLED if rank in victims else SURVIVED for rank in range(ranks)}
+
+
+scenario(killed, "rank 1", victims=[1], machines="aaa")
+scenario(killed, "rank 1 of three machines", victims=[1], machines="abc")
+scenario(killed, "rank 1 while all main threads hang, as in NCCL", victims=[1], machines="aab", blocks=[0, 1, 2])
+scenario(killed, "rank 0", victims=[0], machines="aaa")
+scenario(killed, "rank 0 of three machines", victims=[0], machines="abc")
+scenario(killed, "two", victims=[1, 2], machines="aaaa")
+scenario(killed, "two of four machines", victims=[1, 2], machines="abcd")
+scenario(killed, "rank 0 and who would speak", victims=[0, 1], machines="aaa")
+
+
+def suspended(launch: Launch, victims: list[int], words: str, machines: str = "aabb", **plan: Any) -> None:
+    """The sockets stay open: nothing tells, and a store that is suspended, too, answers nobody. As a node without power."""
+    job = launch(4, timeout_s=3, machines=machines, **plan)
+    job.until_said(" step 3", 4)
+    kill(job, *victims, number=signal.SIGSTOP)
+    took_s = job.until(lambda: len(job.exit_codes()) == 4 - len(victims), 3 + SOON_S)
+    print(f"suspended {victims}: survivors ended after {took_s:.1f} s (timeout 3 s)")
+    kill(job, *victims)
+    job.end()
+    (line,) = job.said[job.err]
+    assert line.startswith(f"lost {who(job, victims[0])}{words}")
+    assert job.exit_codes() == {rank: KILLED if rank in victims else SURVIVED for rank in range(4)}
+
+
+SILENT = ": the rendezvous store in its process does not answer; this rank is at "
+scenario(suspended, "rank 1", victims=[1], words=", last seen at ")
+scenario(suspended, "rank 0", victims=[0], words=SILENT)
+scenario(suspended, "rank 0 and who would speak", victims=[0, 1], words=SILENT, machines="aaaa")
+scenario(suspended, "first machine", victims=[0, 1], words=SILENT, down="a")
+
+
+def hangs(launch: Launch, ranks: int, blocks: list[int], words: str) -> None:
+    """All threads live, and the beats tell who waits for whom."""
+    job = launch(ranks, timeout_s=3, blocks=blocks)
+    job.until_said(" blocks", len(blocks))
+    print(f"hangs {blocks} of {ranks}: {job.end(3 + SOON_S):.1f} s (timeout 3 s)")
+    (line,) = job.said[job.err]
+    assert re.fullmatch(f"stuck: {words.format(who=re.escape(who(job, *blocks)))}", line)
+    assert job.exit_codes() == dict.fromkeys(range(ranks), SURVIVED)
+
+
+scenario(hangs, "rank 1", ranks=3, blocks=[1], words="{who}, not beyond step 2 for [345] s")
+scenario(hangs, "all", ranks=3, blocks=[0, 1, 2], words="all 3 ranks wait at step 2 for [345] s: .* does not answer")
+scenario(hangs, "alone", ranks=1, blocks=[0], words="{who}, not beyond step 2 for [345] s")
+
+
+def raises(launch: Launch, error: str, words: str) -> None:
+    """An error of one rank alone has that rank's traceback, and ends the others."""
+    job = launch(3, timeout_s=NEVER_S, raises=[1, error])
+    job.until_said(" raises", 1)
+    print(f"{error}: {job.end():.1f} s")
+    assert any(line.endswith(f"{error}: the worker's own") for line in job.said[job.err])
+    (line,) = job.blame()
+    assert line.startswith(words.format(who=who(job, 1)))
+    assert job.exit_codes() == dict.fromkeys(range(3), 1)
+
+
+scenario(raises, "RuntimeError", error="RuntimeError", words="lost {who}, last seen at ")
+scenario(raises, "ValueError", error="ValueError", words="{who} ended at step 2, and the others wait")
+
+
+@scenario
+def absent_at_the_start(launch: Launch) -> None:
+    job = launch(3, timeout_s=NEVER_S, absent=1, start_s=5)
+    job.until_said(" is not coming", 1)
+    job.until(lambda: len(job.exit_codes()) == 2, SOON_S)
+    kill(job, 1)
+    job.end()
+    for error in (": ValueError: ", ".RankError: "):  # the one that is printed
+        assert sum(line.endswith(f"{error}of 3 ranks 1 did not come within 5 s") for line in job.said[job.err]) == 1
+
+
+@scenario
+def nobody_reads_standard_error(launch: Launch) -> None:
+    job = launch(1, timeout_s=1, blocks=[0], mute=True)
+    job.until_said(" blocks", 1)
+    job.end()
+    assert job.exit_codes() == {0: SURVIVED}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
+    """Of all scenarios that are asked for, by name."""
+    command, wanted = [sys.executable, str(WORKER)], {item.name for item in request.session.items}
+    jobs, starting, directory = list[Job](), threading.Lock(), tmp_path_factory.mktemp("jobs")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT, env=worker_environment()) as nursery:
+
+        def launch(ranks: int, **plan: Any) -> Job:
+            """Ranks of a launcher as srun is one; 0 is a job without."""
+            with starting:
+                jobs.append(job := Job(directory / str(len(jobs))))
+                order = {"ranks": ranks, "port": job.port, "out": str(job.out), "err": str(job.err), "plan": plan}
+                if ranks:
+                    print(json.dumps(order), file=nursery.stdin, flush=True)
+            return job
+
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            yield {name: pool.submit(run, launch) for name, run in SCENARIOS.items() if f"test_scenario[{name}]" in wanted}
+        for job in jobs:
+            job.clean_up()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(outcomes: dict[str, Future[None]], name: str) -> None:
+    outcomes[name].result()

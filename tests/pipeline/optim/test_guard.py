@@ -1,0 +1,75 @@
+"""A run of a model that is not scale invariant does not start, and one that stops being it says so."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.config.load import load_recipe
+from pipeline.init.initial_model import check_invariance
+from pipeline.init.normal import init_weights
+from pipeline.model import encoder
+from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.run.records import LARGEST_COSINE
+from pipeline.train.trainer import Training
+
+CONFIG = load_recipe("tiny")
+
+
+class Recorder:
+    """Stands where the Monitor stands."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.messages: list[str] = []
+
+    def train(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+CORPUS: Any = SimpleNamespace(vocab_size=50)
+
+
+def model() -> PretrainingModel:
+    built = build_model(CONFIG.model, 50, False, np.ones(50))
+    init_weights(built, CONFIG.model, seed=0)
+    return built
+
+
+def norm_with_eps(x_BLD: Tensor) -> Tensor:
+    return torch.nn.functional.layer_norm(x_BLD, x_BLD.shape[-1:], eps=1e-5)
+
+
+def test_an_eps_in_a_layer_norm_stops_the_run_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_invariance(model(), CONFIG, CORPUS)
+    monkeypatch.setattr(encoder, "layer_norm", norm_with_eps)
+    with pytest.raises(
+        ValueError, match=r"not scale invariant: f\(0.00012207·x\) differs from f\(x\).*first: encoder.layers.0"
+    ):
+        check_invariance(model(), CONFIG, CORPUS)
+
+
+def test_a_bias_on_an_output_projection_is_named() -> None:
+    built = model()
+    layer: Any = built.encoder.layers[1]
+    layer.attention.output = torch.nn.Linear(CONFIG.model.width, CONFIG.model.width)
+    with pytest.raises(ValueError, match=r"encoder.layers.1.attention.output.bias adds degree 1 to a stream of degree 2"):
+        check_invariance(built, CONFIG, CORPUS)
+
+
+@pytest.mark.parametrize(("cosine", "alarms"), [(1e-9, 0), (-1e-9, 0), (None, 0), (2e-5, 1), (-2e-5, 1)])
+def test_a_gradient_along_the_parameters_is_an_alarm(cosine: float | None, alarms: int) -> None:
+    monitor: Any = Recorder()
+    training: Any = SimpleNamespace(step=7, precision="fp32", alarmed=False)
+    for _ in range(2):  # one alarm an attempt
+        Training._report(training, monitor, {"step": 7, "param_grad_cosine": cosine})
+    assert len(monitor.records) == 2
+    assert len(monitor.messages) == alarms
+    assert all("ALARM at step 7" in text and "not scale invariant" in text for text in monitor.messages)
+    assert LARGEST_COSINE["fp32"] < LARGEST_COSINE["bf16"]

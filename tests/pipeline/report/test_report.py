@@ -1,0 +1,255 @@
+"""The report: everything is in it, nothing is fetched, nothing breaks it."""
+
+import json
+import math
+import random
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.report.plots import load_run, load_runs, newly_clipped, series, smooth, write_curve_png
+from pipeline.report.run_page import write_report
+
+ENTROPY = 6.75
+
+
+def write_run(run_dir: Path, sgd: bool = True, steps: int = 400, finished: bool = True, **changes: Any) -> Path:
+    """A run directory such as training leaves: the numbers are made up, their course is not."""
+    rng = random.Random(f"{sgd} {steps}")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lr, wd, x, clipped, sigma_square = 0.8, 0.05, 30.0, 0, 0.0
+    lines = []
+    for step in range(1, steps + 1):
+        fall = 3.6 * math.exp(-step / 60) + 0.6 * math.exp(-step / 300)
+        now = lr * (1 - (step - 1) / steps)
+        gradient = 55 / x * math.exp(rng.gauss(0, 0.15)) * (3 if rng.random() < 0.01 else 1)
+        threshold = math.sqrt(4 * wd / now) * x
+        clipped += gradient > threshold
+        sigma_square += ((gradient * x) ** 2 - sigma_square) / min(step, 100)
+        equilibrium = math.sqrt(math.sqrt(sigma_square * now / wd / (2 - now * wd)))
+        x = math.sqrt(((1 - now * wd) * x) ** 2 + (now * min(gradient, threshold)) ** 2)
+        row = {"kind": "train", "attempt": 1, "step": step, "loss": 5.6 + fall + rng.gauss(0, 0.06), "lr": now,
+               "head_lr": 0.3 * now, "param_norm": x, "grad_norm": gradient, "tokens": step * 4096,
+               "clip_threshold": threshold if sgd else None, "clipped_fraction": clipped / step if sgd else 1.0,
+               "equilibrium_norm": equilibrium if sgd else None,
+               "tokens_per_s": 21_000 + rng.gauss(0, 600)}  # fmt: skip
+        lines.append(row)
+        if step % 40 == 0:
+            lines.append({"kind": "eval", "attempt": 1, "step": step, "heldout_loss": 5.66 + fall,
+                          "heldout_mask_loss": 5.85 + fall, "heldout_unigram_entropy_nats": ENTROPY})  # fmt: skip
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    documents: dict[str, Any] = {
+        "config": {
+            "recipe": "tiny",
+            "data": "demo/corpus",
+            "corpus_sha256": "5ca1ab1e",
+            "config": {
+                "description": "SIBERT, small enough for a laptop",
+                "model": {"encoder": "sibert-a", "layers": 4, "width": 192},
+                "data": {"seq_len": 128, "objective": "mlm"},
+                "batch": {"global_sequences": 32, "micro_sequences": 8},
+                "optim": {"rule": "sgd" if sgd else "adamw", "lr": lr, "weight_decay": wd, "clip_c": 2.0},
+                "train": {"steps": steps, "seed": 0},
+            },
+        },
+        "ds_config": {"zero_optimization": {"stage": 1}, "gradient_clipping": 0.0},
+        "versions": {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "git_commit": "0123abc",
+                     "command": ["python", "-m", "pipeline", "pretrain", "--recipe", "tiny"]},
+        "summary": {"final_train_loss": 5.77, "heldout_loss": 5.82, "heldout_mask_loss": 6.01, "steps": steps,
+                    "heldout_unigram_entropy_nats": ENTROPY, "heldout_unigram_cross_entropy_nats": 6.78,
+                    "tokens": steps * 4096, "tokens_per_s": 21_034.2, "clipped_fraction": 0.0125 if sgd else None,
+                    "skipped_steps": 0, "param_norm": x, "equilibrium_norm": 7.2, "equilibrium_step": 210,
+                    "equilibrium_param_norm": 7.4, "peak_memory_bytes": 1_288_490_188, "parameters": 3_417_088,
+                    "train_time_s": 78.4, "world_size": 2, "seed": 0, "recipe": "tiny", "surprise": "an unknown key",
+                    "versions": {"torch": "2.13.0"}},
+    }  # fmt: skip
+    if not finished:
+        documents.pop("summary")
+    for name, document in (documents | changes).items():
+        (run_dir / f"{name}.json").write_text(json.dumps(document))
+    return run_dir
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: text, tags, and every reference to something outside."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.counts, self.outside, self._open = "", dict[str, int](), list[str](), list[str]()
+        source = path.read_text(encoding="utf-8")
+        self.feed(source)
+        self.close()
+        assert self._open == [], "unclosed tags"
+        self.outside += re.findall(r"url\((?!#)[^)]*\)|@import", source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        if tag not in self.VOID:
+            self._open.append(tag)
+        for key, value in attrs:
+            if key in ("src", "href", "xlink:href", "srcset", "action") and not (value or "").startswith(("#", "data:")):
+                self.outside.append(f"{key}={value}")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
+    path = write_report(write_run(tmp_path / "tiny"))
+    page = Page(path)
+    assert path == tmp_path / "tiny/report.html"
+    assert page.counts["svg"] == 6
+    assert page.outside == []
+    assert "script" not in page.counts
+    assert "unfinished" not in page.text
+    for expected in (
+        "6.010 nats, 0.740 below the 6.750",
+        "unigram entropy", "predicted equilibrium", "clip threshold", "1.25%", "1.20 GiB", "0:01:18",
+        "5ca1ab1e", "demo/corpus", "3,417,088", "an unknown key", "optim.weight_decay", "gradient_clipping", "0123abc",
+        "python -m pipeline pretrain --recipe tiny", "held-out, on [MASK]", "step 210",
+    ):  # fmt: skip
+        assert expected in page.text, expected
+    assert not list(path.parent.glob("*.partial"))
+
+
+def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
+    source = write_report(write_run(tmp_path / "tiny")).read_text(encoding="utf-8")
+    assert ">clipped<" in source
+    ids = re.findall(r'\bid="([^"]*)"', source)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', source)) <= set(ids)
+
+
+def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "tiny", finished=False)))
+    assert "This run is unfinished" in page.text
+    assert "step 400 of 400" in page.text
+    assert page.counts["svg"] == 6
+
+
+def test_adamw_leaves_the_clip_pictures_out(tmp_path: Path) -> None:
+    path = write_report(write_run(tmp_path / "adam", sgd=False))
+    page = Page(path)
+    assert page.counts["svg"] == 5
+    assert ">clipped<" not in path.read_text(encoding="utf-8")  # AdamW's own clipping acts all the time: no event
+    assert "clip threshold" not in page.text
+    assert "predicted equilibrium" not in page.text
+
+
+def test_compared_runs_share_the_loss_picture_and_the_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a/run")
+    other = write_run(tmp_path / "b/run", sgd=False, steps=200)
+    page = Page(write_report(run, [other]))
+    assert "held-out, a/run" in page.text
+    assert "held-out, b/run" in page.text
+    assert "Side by side" in page.text
+    assert page.text.count("1,638,400") >= 1  # tokens of the one
+    assert page.text.count("819,200") == 1  # and of the other
+    assert "million tokens" not in page.text
+
+
+def test_runs_of_different_batches_are_compared_by_tokens(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "small")
+    other = write_run(tmp_path / "large")
+    config = json.loads((other / "config.json").read_text())
+    config["config"]["batch"]["global_sequences"] = 64
+    (other / "config.json").write_text(json.dumps(config))
+    assert "million tokens" in Page(write_report(run, [other])).text
+
+
+def test_strings_are_escaped_everywhere(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>&$x"
+    run = write_run(
+        tmp_path / "<u>$run&",
+        config={"recipe": evil, "config": {"description": evil, evil: evil}},
+        ds_config={evil: evil},
+        versions={evil: evil, "command": [evil]},
+        summary={"recipe": evil, evil: evil, "heldout_loss": evil, "tokens": [evil]},
+    )
+    page = Page(write_report(run, [write_run(tmp_path / r"$\nonsense<i>$")]))
+    assert "script" not in page.counts
+    assert "u" not in page.counts
+    assert "u" not in page.counts
+    assert "i" not in page.counts
+    assert page.text.count(evil) >= 8
+
+
+@pytest.mark.parametrize("value", [None, "text", [], True, 0, -1, 1e300])
+def test_strange_values_do_not_break_the_pictures(tmp_path: Path, value: object) -> None:
+    run = write_run(tmp_path / "odd", steps=3)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {key: value for key in row if key not in ("kind", "step", "attempt")}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "summary.json").write_text(json.dumps(dict.fromkeys(("heldout_loss", "tokens", "train_time_s"), value)))
+    Page(write_report(run))
+    write_curve_png(run, tmp_path / "curve.png")
+
+
+def test_one_record_and_bare_directory_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 8.3}\n')
+    page = Page(write_report(tmp_path))
+    assert page.counts["svg"] == 1
+    assert "dashed line means" not in page.text
+    assert "config.json is not in the run directory" in page.text
+
+
+def test_gaps_are_gaps(tmp_path: Path) -> None:
+    rows = [{"step": 1, "a": 1.0}, {"step": 2, "a": None}, {"step": 3}, {"step": 4, "a": 3.0}]
+    steps, values = series(rows, "a")
+    np.testing.assert_array_equal(steps, [1, 2, 3, 4])
+    np.testing.assert_array_equal(values, [1, math.nan, math.nan, 3])
+    np.testing.assert_array_equal(smooth(values, 2), [1, 1, math.nan, 3])
+    np.testing.assert_array_equal(smooth(values, 9), [2, 2, 2, 2])
+    np.testing.assert_array_equal(smooth(np.arange(5.0), 3), [0.5, 1, 2, 3, 3.5])
+
+
+def test_clip_events_follow_from_the_fraction_of_all_steps(tmp_path: Path) -> None:
+    counts = {10: 0, 20: 3, 30: 3, 50: 4}
+    rows = [{"kind": "train", "step": step, "clipped_fraction": n / step} for step, n in counts.items()]
+    rows.insert(2, {"kind": "train", "step": 25, "clipped_fraction": None})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steps, clipped = newly_clipped(load_run(tmp_path))
+    np.testing.assert_array_equal(steps, [10, 20, 30, 50])
+    np.testing.assert_array_equal(clipped, [0, 3, 0, 1])
+
+
+def test_a_directory_without_metrics_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no metrics\.jsonl there; give the directory of a run that has trained"):
+        write_report(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with pytest.raises(ValueError, match="no records yet"):
+        write_curve_png(tmp_path, tmp_path / "curve.png")
+    with pytest.raises(ValueError, match="empty"):
+        write_report(write_run(tmp_path / "good"), [tmp_path / "empty"])
+
+
+def test_a_broken_document_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "tiny")
+    (run / "summary.json").write_text("{")
+    with pytest.raises(ValueError, match=r"summary\.json: not valid JSON"):
+        write_report(run)
+    (run / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"summary\.json: expected a JSON object, got list"):
+        write_report(run)
+
+
+def test_the_curve_is_a_png(tmp_path: Path) -> None:
+    sgd, adam = write_run(tmp_path / "sgd"), write_run(tmp_path / "adam", sgd=False)
+    out = write_curve_png(sgd, tmp_path / "docs/curve.png", [adam])
+    assert out.read_bytes().startswith(b"\x89PNG")
+    assert [run.name for run in load_runs([sgd, adam])] == ["sgd", "adam"]

@@ -1,0 +1,133 @@
+"""The tokenizer: BERT's specials where they belong, the same bytes on any machine, readable refusals."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preprocessing.corpus.reader import FIRST_ORDINARY_ID, SPECIAL_PIECES, UNK_ID, Corpus
+from preprocessing.text.tokenizer import TextSample, load, train
+from tests.helpers.small_corpora import ROOT, VOCAB_SIZE
+
+
+@pytest.fixture(scope="module")
+def lines(topics: list[dict[str, Any]]) -> list[str]:
+    return [line for row in topics for line in row["text"].splitlines()]
+
+
+def test_specials_have_bert_ids(corpus: Corpus) -> None:
+    tokenizer = load(corpus.tokenizer_path)
+    assert tuple(tokenizer.id_to_piece(i) for i in range(5)) == SPECIAL_PIECES
+    assert tokenizer.get_piece_size() == corpus.vocab_size == VOCAB_SIZE
+
+
+@pytest.mark.parametrize("special", SPECIAL_PIECES)
+def test_a_special_written_in_a_text_is_text(corpus: Corpus, special: str) -> None:
+    tokenizer = load(corpus.tokenizer_path)
+    for text in (f"a {special} b", special, f"x{special}", special.lower()):
+        tokens = tokenizer.encode(text)
+        assert all(i >= FIRST_ORDINARY_ID or i == UNK_ID for i in tokens)
+        assert len(tokens) > 1
+
+
+def test_case_and_compatibility_forms_are_folded(corpus: Corpus) -> None:
+    tokenizer = load(corpus.tokenizer_path)
+    assert tokenizer.encode("The FILE ﬁle") == tokenizer.encode("the file file")
+
+
+def test_the_model_is_the_same_on_one_core_and_on_all(lines: list[str], tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        pytest.skip("one core only")
+    (tmp_path / "lines").write_text("\n".join(lines))
+    program = (
+        "import sys, pathlib; from preprocessing.text.tokenizer import train; "
+        "sys.stdout.buffer.write(train(pathlib.Path(sys.argv[1]).read_text().split('\\n'), 300))"
+    )
+
+    def model(cpus: set[int]) -> bytes:
+        return subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "lines")],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        ).stdout
+
+    assert model({min(cores)}) == model(cores) == train(lines, 300)
+
+
+def test_the_largest_vocabulary_is_named_and_true(lines: list[str]) -> None:
+    few = lines[:60]
+    with pytest.raises(ValueError, match=r"--vocab-size 9000: the text yields at most \d+ pieces; choose") as caught:
+        train(few, 9000)
+    largest = int(str(caught.value).split("at most ")[1].split()[0])
+    assert train(few, largest)
+    with pytest.raises(ValueError, match="at most"):
+        train(few, largest + 1)
+
+
+def test_a_vocabulary_below_the_alphabet_is_refused(lines: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"--vocab-size 20: .* alone need \d+; raise it"):
+        train(lines, 20)
+
+
+def test_the_sample_is_bounded_and_independent_of_the_order(lines: list[str]) -> None:
+    def sample(order: list[int], seed: int = 1, limit: int = 5000) -> list[str]:
+        kept = TextSample(seed, limit)
+        for i in order:
+            kept.add(lines[i], ("source", i))
+        return kept.paragraphs(without=lambda tag: False)
+
+    order = list(range(len(lines)))
+    straight = sample(order)
+    random.Random(0).shuffle(order)
+    assert sample(order) == straight
+    assert sample(order, seed=2) != straight
+    assert 5000 <= sum(map(len, straight)) < 5000 + max(map(len, lines))
+    assert sorted(sample(order, limit=10**9)) == sorted(lines)  # room for all: all
+
+
+def test_a_merged_sample_is_the_sample_of_all(lines: list[str]) -> None:
+    whole, parts = TextSample(1, 5000), [TextSample(1, 5000) for _ in range(3)]
+    for i, line in enumerate(lines):
+        for sample in (whole, parts[i % 3]):
+            sample.add(line, ("source", i))
+    merged = TextSample(1, 5000)
+    for part in parts:
+        merged.merge(part)
+    keep_all, keep_odd = (lambda tag: False), (lambda tag: tag[1] % 2 == 0)
+    assert merged.paragraphs(keep_all) == whole.paragraphs(keep_all)
+    assert set(merged.paragraphs(keep_odd)) <= set(lines[1::2])
+
+
+def test_the_same_paragraph_in_two_documents_is_the_same_in_any_order() -> None:
+    for order in (1, -1):
+        sample = TextSample(0, 20)
+        for tag in (("a", 1), ("a", 9))[::order]:
+            sample.add("the same paragraph here", tag)
+        assert sample.paragraphs(without=lambda tag: tag[1] <= 5) == ["the same paragraph here"]
+
+
+def test_a_source_of_which_a_tenth_is_offered_keeps_its_share(lines: list[str]) -> None:
+    """Two sources of the same size, one offered whole, one in a tenth of its lines."""
+    sample = TextSample(1, sum(map(len, lines)) // 20)
+    for i, line in enumerate(lines):
+        sample.add(f"a {line}", ("a", i))
+        if i % 10 == 0:
+            sample.add(f"b {line}", ("b", i), fraction=0.1)
+    shares = [len([p for p in sample.paragraphs(lambda tag: False) if p[0] == name]) for name in "ab"]
+    assert 0.6 < shares[0] / shares[1] < 1.6, shares
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load(tmp_path / "no.model")
+    (tmp_path / "bad.model").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match=r"bad\.model: not a SentencePiece model"):
+        load(tmp_path / "bad.model")
