@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.pretraining import PretrainingData
 from preprocessing.build.build import build
 from preprocessing.build.plan import Gates
 from preprocessing.build.settings import Settings
@@ -74,3 +75,8 @@ def run_cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     process = start_cli(*arguments)
     out, err = process.communicate(timeout=400)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def packed_loader(corpus: Corpus, seq_len: int, mask_fraction: float, seed: int) -> PretrainingData:
+    """What `audit` looks at a corpus through."""
+    return PretrainingData(corpus, "train", "mlm", seq_len, mask_fraction, seed)

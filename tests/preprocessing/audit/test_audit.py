@@ -22,11 +22,12 @@ from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
 from preprocessing.base.files import file_sha256
 from preprocessing.corpus.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, write_manifest
-from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Corpus
+from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID
 from preprocessing.corpus.writer import Document, ShardWriter, write_batch
 from preprocessing.text.clean import clean
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import load, train
+from tests.helpers.small_corpora import packed_loader
 
 VOCAB_SIZE = 500
 HOSTILE = "<script>alert('&')</script>"
@@ -141,12 +142,8 @@ def shared_out(texts: Sequence[Text]) -> list[list[Text]]:
     return [list(texts[200:800]), list(texts[800:]), list(texts[:200])]
 
 
-def loader(corpus: Corpus, seq_len: int, mask_fraction: float, seed: int) -> PretrainingData:
-    return PretrainingData(corpus, "train", "mlm", seq_len, mask_fraction, seed)
-
-
 def look(directory: Path, **options: Any) -> Audit:
-    return audit(directory, loader, **{"positions": 20_000, **options})
+    return audit(directory, packed_loader, **{"positions": 20_000, **options})
 
 
 def failures(found: Audit) -> set[str]:
@@ -514,15 +511,15 @@ def test_the_page_stands_alone_and_shows_every_check(sound: Path) -> None:
 
 def test_what_is_no_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such directory"):
-        audit(tmp_path / "no", loader)
+        audit(tmp_path / "no", packed_loader)
     with pytest.raises(ValueError, match="not a finished corpus"):
-        audit(tmp_path, loader)
+        audit(tmp_path, packed_loader)
 
 
 @pytest.mark.parametrize("option", [{"positions": 0}, {"seq_len": 4}, {"seed": -1}])
 def test_arguments_out_of_range_are_errors(tmp_path: Path, option: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected positions from 1"):
-        audit(tmp_path, loader, **option)
+        audit(tmp_path, packed_loader, **option)
 
 
 def test_the_bounds_hold_what_they_should() -> None:

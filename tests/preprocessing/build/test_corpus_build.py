@@ -22,7 +22,7 @@ from preprocessing.sources.parse import parse_sources
 from preprocessing.text.clean import clean, count_words
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import TextSample, load
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, write_rows
+from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, packed_loader, write_rows
 
 SAMPLE = ROOT.parent / "shared" / "data"
 Rows = list[dict[str, Any]]
@@ -139,7 +139,7 @@ def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) 
     assert sorted(found) == sorted(row["title"] for row in [*topics, new])
     a, b = corpus.manifest.sources
     assert (a.dropped, b.dropped) == ({"duplicate": 10}, {"duplicate": 30})
-    assert audit(corpus.directory, positions=5000).passed  # the samples, too, are found where they stand now
+    assert audit(corpus.directory, packed_loader, positions=5000).passed  # the samples, too, are found where they stand now
     for split in range(2):
         streams = [shard.tokens for shard in corpus.shards(("train", "heldout")[split])]
         counts = np.bincount(np.concatenate(streams), minlength=corpus.vocab_size)
