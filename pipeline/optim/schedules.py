@@ -1,6 +1,6 @@
 """The learning rate as a pure function of the step."""
 
-from pipeline.config.schema import ScheduleConfig
+from pipeline.config.schema import RunConfig, ScheduleConfig
 
 
 def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) -> float:
@@ -16,3 +16,9 @@ def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) ->
     if schedule.decay == "step":
         return peak * schedule.factor ** sum(step >= round(m * total_steps) for m in schedule.milestones)
     return peak
+
+
+def learning_rates(config: RunConfig, step: int) -> dict[str, float]:
+    """Of each rule, in update number `step` (0 is the first): the encoder's rule by `optim`, LAMB by `head_optim`."""
+    optim, head, steps = config.optim, config.head_optim, config.train.steps
+    return {"lamb": lr_at(step, head.lr, head.schedule, steps), optim.rule: lr_at(step, optim.lr, optim.schedule, steps)}

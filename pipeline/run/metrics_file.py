@@ -120,6 +120,12 @@ def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     return train, evaluation
 
 
+def has_evaluation(path: Path, step: int) -> bool:
+    """Does the file hold the evaluation after this step? Lines that are no records are passed over."""
+    rows = map(_parse, path.read_bytes().split(b"\n"))
+    return any(row is not None and (row["kind"], row["step"]) == ("eval", step) for row in rows)
+
+
 def drop_torn_line(path: Path) -> None:
     """Let the file end with a newline: complete its last line if that is a whole record, else cut the fragment off."""
     if not path.exists():

@@ -1,10 +1,6 @@
 """What a step is told as: the sums since the last record, and a record's names and numbers."""
 
-from dataclasses import dataclass
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from pipeline.config.schema import RunConfig
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -12,30 +8,6 @@ from pipeline.optim.statistics import NormStatistics
 
 # |<x, g>|/(||x||·||g||) of a scale invariant model is rounding alone: above this it is not that any more.
 LARGEST_COSINE = {"fp32": 1e-5, "bf16": 1e-2}
-
-
-@dataclass
-class Window:
-    """This rank's sums since the last record: [loss, predictions] in float64, the time, and the steps. A checkpoint between two
-    records holds them, so that a resumed run writes the records that an undisturbed one writes."""
-
-    loss: Tensor
-    time_s: float = 0.0
-    steps: int = 0
-
-    @classmethod
-    def empty(cls, device: torch.device) -> "Window":
-        """Nothing summed yet."""
-        return cls(torch.zeros(2, dtype=torch.float64, device=device))
-
-    def add(self, token_loss_N: Tensor, weights: Tensor) -> None:
-        """One micro batch."""
-        self.loss += torch.stack([token_loss_N.sum(), weights.sum()]).double()
-
-    def end_step(self, time_s: float) -> None:
-        """One step is complete."""
-        self.time_s += time_s
-        self.steps += 1
 
 
 def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: NormStatistics) -> dict[str, Any]:

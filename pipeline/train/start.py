@@ -1,24 +1,72 @@
-"""The start of a run: processes, checks, the corpus."""
+"""The start of a run: processes, checks, then everything a training needs, built anew or from a checkpoint."""
 
 import atexit
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint.writer import make_place
-from pipeline.config.batch import batch_arithmetic
-from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
+import torch
+
+from pipeline.checkpoint import probe
+from pipeline.checkpoint.progress import Progress, restored
+from pipeline.checkpoint.reader import Checkpoint
+from pipeline.checkpoint.resume import newest
+from pipeline.checkpoint.snapshot import set_rng_states
+from pipeline.checkpoint.writer import Kept, Saver, make_place
+from pipeline.config.batch import BatchArithmetic, batch_arithmetic
+from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
+from pipeline.config.schema import RunConfig
+from pipeline.data.batch import Batch, rank_indices
+from pipeline.data.pretraining import PretrainingData
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watch
+from pipeline.engine import build as engine
 from pipeline.engine import processes
+from pipeline.init import initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
-from pipeline.run.directory import open_run, run_file, versions
-from pipeline.train.job import Job
-from pipeline.train.trainer import Training
+from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
+from pipeline.optim.groups import parameter_groups
+from pipeline.optim.optimizer import PretrainingOptimizer
+from pipeline.optim.schedules import learning_rates
+from pipeline.run.directory import check_same, open_run, run_file, versions
+from pipeline.run.metrics_file import METRICS, has_evaluation
+from pipeline.run.monitor import Monitor
+from pipeline.run.summary import write_summary
+from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
+from pipeline.train.evaluate import evaluation_in_training
+from pipeline.train.run_log import RunLog, say
+from pipeline.train.state import LossWindow, TrainState
+from pipeline.train.trainer import Trainer
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, open_corpus
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a start is given."""
+
+    config: RunConfig
+    recipe: str
+    data_dir: Path
+    run_dir: Path
+    fresh: bool = False  # rename the run that is there and begin anew
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a start happens: this process among the others, its device, DeepSpeed's dictionary for them."""
+
+    world: World
+    ranks: Ranks
+    device: torch.device
+    ds_dictionary: dict[str, Any]
+    batch: BatchArithmetic
 
 
 def pretrain(job: Job, world: World) -> bool:
@@ -30,30 +78,174 @@ def pretrain(job: Job, world: World) -> bool:
     """
     stop = StopRequest()
     stop.listen()
-    ds_dictionary = deepspeed_dictionary(
-        load_ds_config(job.config.train.ds_config), batch_arithmetic(job.config.batch, world.size)
-    )
+    batch = batch_arithmetic(job.config.batch, world.size)
+    ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
     timeout_s = job.config.train.timeout_s
-    device = processes.start_processes(world, collective_s=2 * timeout_s + 60)  # the watch comes first, with one line
+    device = processes.start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
     with Watch(world, timeout_s, stop.ask) as watch:
-        ranks = processes.ranks_of()
-        corpus = _checked_start(job, ds_dictionary, ranks)
-        return Training(job, corpus, world, ranks, ds_dictionary, device, stop, watch).run()
+        place = Place(world, processes.ranks_of(), device, ds_dictionary, batch)
+        corpus = _checked_start(job, place)
+        return _train(job, corpus, place, stop, watch)
 
 
-def _checked_start(job: Job, ds_dictionary: dict[str, Any], ranks: Ranks) -> Corpus:
+def _checked_start(job: Job, place: Place) -> Corpus:
     """Rank 0 checks the corpus' hashes, the memory and the run directory for all, then every rank opens the corpus."""
 
     def check() -> None:
         corpus = open_corpus(job.data_dir)
-        system = System(job.recipe, job.config, corpus.vocab_size, ranks.size)
+        system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
         held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), job.fresh)
         atexit.register(held.close)  # the lock is this process's until its end
         make_place(job.run_dir)
         if not (job.run_dir / "summary.json").exists():  # a finished run keeps what it was made with
-            write_object(job.run_dir / "ds_config.json", ds_dictionary)
+            write_object(job.run_dir / "ds_config.json", place.ds_dictionary)
             write_object(job.run_dir / "versions.json", versions())
 
-    ranks.on_main(check)
-    return ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
+    place.ranks.on_main(check)
+    return place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
+
+
+def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Watch) -> bool:
+    """Build, train, and say how it ended."""
+    config, ranks = job.config, place.ranks
+    torch.manual_seed(config.train.seed + place.world.rank)
+    data = _training_data(corpus, config)
+    found = newest(job.run_dir, partial(_say, ranks), ranks)
+    model = ranks.together(partial(_model, found, job, corpus, data, place))
+    parameters, shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
+    optimizer = PretrainingOptimizer(parameter_groups(model, config))
+    built = engine.build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    saver = Saver(job.run_dir, processes.side_ranks(), _kept(config), progress=lambda: watch.beat("saving"))
+    rates = partial(learning_rates, config)
+    state, progress = _state(found, config, built, optimizer, place)
+    log = _log(job, place, progress, state.step)
+    batches = partial(micro_batches, data, place)
+    facts = RunFacts(
+        run_file(config, job.recipe, corpus),
+        shapes,
+        _mechanics(config, place),
+        global_sequences=place.batch.global_sequences,
+        loss_scale=engine.loss_scale(built),
+        encoder_lr=lambda step: rates(step)[config.optim.rule],
+    )
+
+    def asked_to_stop() -> bool:
+        return stop.reason is not None
+
+    evaluate = evaluation_in_training(built.module, corpus, config, ranks, processes.sum_over_ranks, watch.beat, asked_to_stop)
+    checkpoints = TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches)
+    trainer = Trainer(
+        built,
+        optimizer,
+        state,
+        config.train,
+        batches,
+        rates,
+        log=log,
+        checkpoints=checkpoints,
+        evaluate=evaluate,
+        beat=watch.beat,
+        asked_to_stop=asked_to_stop,
+    )
+    if state.step == config.train.steps:
+        log.say(f"{job.run_dir} has all its {config.train.steps} steps already")
+    finished = trainer.run()
+    if finished:
+        ranks.on_main(lambda: _finish(job, corpus, log, parameters))
+    else:
+        reasons = [reason for reason in ranks.gather(stop.reason) if reason]
+        log.say(f"stopped after step {state.step} ({reasons[0]}) and saved: the same command goes on")
+        ranks.on_main(log.close)
+    return finished
+
+
+def _training_data(corpus: Corpus, config: RunConfig) -> PretrainingData:
+    data = config.data
+    return PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, config.train.seed)
+
+
+def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Batch]:
+    """This rank's parts of the global batch of a step, on its device."""
+    world, batch = place.world, place.batch
+    for micro_step in range(batch.accumulation_steps):
+        indices = rank_indices(step, micro_step, world.rank, world.size, batch.global_sequences, batch.micro_sequences)
+        yield data.batch(indices).to(place.device)
+
+
+def _model(found: Checkpoint | None, job: Job, corpus: Corpus, data: PretrainingData, place: Place) -> PretrainingModel:
+    """With its weights on rank 0, from where the engine hands them to all."""
+    if found is None:
+        model = initial_model.initial_model(job.config, corpus, data, place.batch, place.device)
+    else:
+        made_from = run_file(job.config, job.recipe, corpus)
+        check_same(found.manifest["made_from"], made_from, found.directory, "it is not this run's: move it away")
+        model = initial_model.empty_model(job.config, corpus)
+        found.check_covers(parameter_shapes(model))
+        if place.ranks.is_main:
+            found.load_parameters(model)
+    if place.ranks.is_main:
+        initial_model.check_invariance(model, job.config, corpus)
+    return model
+
+
+def _state(
+    found: Checkpoint | None, config: RunConfig, built: Any, optimizer: PretrainingOptimizer, place: Place
+) -> tuple[TrainState, Progress | None]:
+    """Where training begins: at step 0, or where the checkpoint is, with everything that is not in the weights put back."""
+    state = TrainState.new(place.device)
+    if found is None:
+        return state, None
+    ranks, here = place.ranks, (place.world.rank, place.world.size)
+    lr = learning_rates(config, found.step)[config.optim.rule]
+    samples = found.step * place.batch.global_sequences
+    progress = ranks.together(lambda: restored(found, samples, lr, engine.loss_scale(built)))
+    ranks.together(lambda: found.load_fragments(optimizer))
+    set_rng_states(found.rng_states(*here), place.device)
+    optimizer.updates = progress.updates
+    window = LossWindow(found.window(*here).to(place.device), progress.window_time_s, progress.window_steps)
+    loss = probe.loss(built.module, probe.stored_batch(found))
+    ranks.together(lambda: probe.check(found, loss, precision(place.ds_dictionary)))
+    _say(
+        ranks,
+        f"going on from step {found.step} ({found.directory}, saved by {found.world_size} ranks under ZeRO "
+        f"{found.manifest['zero_stage']}; the probe batch has its loss, {loss:.6g}, again)",
+    )
+    return TrainState(window, found.step, progress.norm_statistics()), progress
+
+
+def _log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog:
+    """With its Monitor on rank 0; what an earlier start has evaluated already is known to all."""
+    attempt = 1 if progress is None else progress.attempt + 1
+    position = None if progress is None else progress.metrics_bytes
+    steps, ranks = job.config.train.steps, place.ranks
+    monitor = ranks.on_main(lambda: Monitor(job.run_dir, steps, attempt, first_step=step, position=position))
+    logged = ranks.from_main(lambda: has_evaluation(job.run_dir / METRICS, step))
+    evaluated_step = step if logged else None
+    sums, kind = processes.sum_over_ranks, precision(place.ds_dictionary)
+    return RunLog(job.config, kind, ranks.size, sums, monitor, attempt, evaluated_step)
+
+
+def _kept(config: RunConfig) -> Kept:
+    return Kept(config.train.keep_last_checkpoints, config.train.keep_every_steps)
+
+
+def _mechanics(config: RunConfig, place: Place) -> dict[str, Any]:
+    return {
+        "world_size": place.world.size,
+        "zero_stage": place.ds_dictionary["zero_optimization"]["stage"],
+        "precision": precision(place.ds_dictionary),
+        "ds_config": config.train.ds_config,
+        "versions": versions() if place.ranks.is_main else {},
+    }
+
+
+def _finish(job: Job, corpus: Corpus, log: RunLog, parameters: int) -> None:
+    log.close()
+    if not (job.run_dir / "summary.json").exists():
+        write_summary(job.run_dir, job.config, job.recipe, corpus, parameters)
+
+
+def _say(ranks: Ranks, text: str) -> None:
+    if ranks.is_main:
+        say(text)

@@ -75,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
             show(figures, args.json)
         return 0
     from pipeline.distributed.stop_signals import EXIT_CODE, is_restart
-    from pipeline.train.job import Job
-    from pipeline.train.start import pretrain
+    from pipeline.train.start import Job, pretrain
 
     figures_stream = sys.stdout
     if args.json:

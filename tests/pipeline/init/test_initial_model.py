@@ -1,4 +1,4 @@
-"""A run of a model that is not scale invariant does not start, and one that stops being it says so."""
+"""A run of a model that is not scale invariant does not start."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -13,24 +13,8 @@ from pipeline.init.initial_model import check_invariance
 from pipeline.init.normal import init_weights
 from pipeline.model import encoder
 from pipeline.model.pretraining import PretrainingModel, build_model
-from pipeline.run.records import LARGEST_COSINE
-from pipeline.train.trainer import Training
 
 CONFIG = load_recipe("tiny")
-
-
-class Recorder:
-    """Stands where the Monitor stands."""
-
-    def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.messages: list[str] = []
-
-    def train(self, record: dict[str, Any]) -> None:
-        self.records.append(record)
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 CORPUS: Any = SimpleNamespace(vocab_size=50)
@@ -61,15 +45,3 @@ def test_a_bias_on_an_output_projection_is_named() -> None:
     layer.attention.output = torch.nn.Linear(CONFIG.model.width, CONFIG.model.width)
     with pytest.raises(ValueError, match=r"encoder.layers.1.attention.output.bias adds degree 1 to a stream of degree 2"):
         check_invariance(built, CONFIG, CORPUS)
-
-
-@pytest.mark.parametrize(("cosine", "alarms"), [(1e-9, 0), (-1e-9, 0), (None, 0), (2e-5, 1), (-2e-5, 1)])
-def test_a_gradient_along_the_parameters_is_an_alarm(cosine: float | None, alarms: int) -> None:
-    monitor: Any = Recorder()
-    training: Any = SimpleNamespace(step=7, precision="fp32", alarmed=False)
-    for _ in range(2):  # one alarm an attempt
-        Training._report(training, monitor, {"step": 7, "param_grad_cosine": cosine})
-    assert len(monitor.records) == 2
-    assert len(monitor.messages) == alarms
-    assert all("ALARM at step 7" in text and "not scale invariant" in text for text in monitor.messages)
-    assert LARGEST_COSINE["fp32"] < LARGEST_COSINE["bf16"]
