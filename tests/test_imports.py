@@ -1,6 +1,7 @@
 """The direction of imports, held by reading the source: docs/design.md has the floors and why they are so."""
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -146,6 +147,15 @@ def test_there_is_no_cycle_between_files_or_folders() -> None:
     modules = {name: source for name, source in sources().items() if not within(name, "tests")}
     assert cycle(file_edges(modules)) is None
     assert cycle(folder_edges(modules)) is None
+
+
+def test_the_tree_in_the_design_page_is_the_real_one() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    tree = re.findall(r"^    ([a-z/]+)/ {2,}\S", page.split("## The tree")[1].split("## ")[0], re.MULTILINE)
+    roots = {"preprocessing", "pipeline", "preprocessing.__main__"}  # what knows all of its package
+    assert tree == [floor.replace(".", "/") for floor in FLOORS if floor not in roots]
+    folders = {module.rpartition(".")[0] for module in sources() if not within(module, "tests")} - roots - {""}
+    assert folders == {name.replace("/", ".") for name in tree} - {"tests"}
 
 
 def test_the_rule_sees_the_whole_repository() -> None:
