@@ -38,6 +38,7 @@ from pipeline.run.directory import check_same, open_run, run_file, versions
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
 from pipeline.run.summary import write_summary
+from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
@@ -89,10 +90,13 @@ def pretrain(job: Job, world: World) -> bool:
 
 
 def _checked_start(job: Job, place: Place) -> Corpus:
-    """Rank 0 checks the corpus' hashes, the memory and the run directory for all, then every rank opens the corpus."""
+    """Every rank opens the corpus, and all agree on what they train; then rank 0 checks the corpus' hashes, the memory and the
+    run directory for all."""
+    corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
+    check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
 
     def check() -> None:
-        corpus = open_corpus(job.data_dir)
+        open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
         held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), job.fresh)
@@ -103,7 +107,7 @@ def _checked_start(job: Job, place: Place) -> Corpus:
             write_object(job.run_dir / "versions.json", versions())
 
     place.ranks.on_main(check)
-    return place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
+    return corpus
 
 
 def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Watch) -> bool:

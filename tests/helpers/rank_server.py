@@ -182,12 +182,17 @@ def become_rank(request: Mapping[str, Any], rank: int, port: int) -> None:
         os.environ.update({name: str(value) for name, value in zip(LAUNCHER_VARIABLES, values, strict=True)})
     os.environ.update(request["env"])
     os.chdir(ROOT)
-    sys.argv = [str(ROOT / "pipeline" / "__main__.py"), *request["argv"]]
+    sys.argv = [str(ROOT / "pipeline" / "__main__.py"), *words_of(request, rank)]
     numpy.random.seed()  # noqa: NPY002 (the legacy state alone is copied as it is: a process of its own would draw its own)
     for place in request["skip"]:
         for owner, name in located(place):
             setattr(owner, name, lambda *args, **kwargs: None)
     arm(request["die"], request["raise"], rank)
+
+
+def words_of(request: Mapping[str, Any], rank: int) -> list[str]:
+    """The command line of a rank: %RANK% in a word is its number, for files that are not the same on every node."""
+    return [word.replace("%RANK%", str(rank)) for word in request["argv"]]
 
 
 def run_rank(request: Mapping[str, Any], rank: int, port: int) -> NoReturn:
@@ -199,7 +204,7 @@ def run_rank(request: Mapping[str, Any], rank: int, port: int) -> NoReturn:
         become_rank(request, rank, port)
         from pipeline.__main__ import main
 
-        code = main(request["argv"])
+        code = main(words_of(request, rank))
     except SystemExit as end:
         code = end.code
         if not isinstance(code, int):

@@ -151,6 +151,7 @@ class RankServer:
     ) -> Ranks:
         """`python -m pipeline ARGV` as `ranks` ranks; 0: as one process that no launcher started.
 
+        %RANK% in a word is the rank's number.
         `env` comes on top of running.worker_environment(). What is read when Python or a library starts (OMP_NUM_THREADS,
         DS_ACCELERATOR, PYTHONHASHSEED) is as it was when the server started, and the seed of str hashes every rank's alike.
         `skip`: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT.

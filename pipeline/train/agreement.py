@@ -1,0 +1,88 @@
+"""Before the first step: do all ranks train the same thing?
+
+Ranks on several machines may read other files under the same names: a corpus on the node's own disk, a recipe that was edited
+on one node, another version of this program or of a library. Each of them would train, and look well. So every rank writes down
+what it is about to do, and all of them must have written the same.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.load import as_dict
+from pipeline.config.schema import RunConfig
+from pipeline.distributed.ranks import Ranks
+from pipeline.run.directory import PACKAGES
+from preprocessing.corpus.reader import Corpus
+
+CODE = Path(__file__).resolve().parents[2]
+CODE_FOLDERS = ("pipeline", "preprocessing")
+SAME_FILES = "give every node the same files"
+SAME_PROGRAMS = "install the same on every node"
+NAMED_RANKS = 4
+
+
+def plan_of(config: RunConfig, ds_dictionary: Mapping[str, Any], corpus: Corpus) -> dict[str, str]:
+    """What this rank is about to train, as text, field by field: configuration, DeepSpeed's dictionary, corpus, code, libraries."""
+    return {
+        **{f"configuration: {key}": value for key, value in _flat(as_dict(config)) if key != "description"},
+        **{f"DeepSpeed: {key}": value for key, value in _flat(ds_dictionary)},
+        "corpus: sha256 of its manifest": corpus.manifest_sha256,
+        "corpus: sha256 of its tokenizer": corpus.manifest.tokenizer_sha256,
+        "code: sha256 of its files": code_sha256(),
+        "version of python": platform.python_version(),
+        **{f"version of {name}": importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def code_sha256() -> str:
+    """Of the Python files of this program, wherever they lie and whether or not git knows them."""
+    digest = hashlib.sha256()
+    for folder in CODE_FOLDERS:
+        for path in sorted((CODE / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(CODE).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def check_agreement(ranks: Ranks, plan: Mapping[str, str]) -> None:
+    """ValueError, the same on every rank, naming the first field in which some rank differs from rank 0, with both values, the
+    ranks and their hosts. A collective."""
+    digests = ranks.gather(hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest())
+    if len(set(digests)) == 1:
+        return
+    others = [rank for rank, digest in enumerate(digests) if digest != digests[0]]
+    wanted = {0, others[0]}
+    shown = ranks.gather(dict(plan) if ranks.rank in wanted else None)
+    hosts = ranks.gather(socket.gethostname())
+    first, other = shown[0], shown[others[0]]
+    field = next(name for name in {**first, **other} if first.get(name) != other.get(name))
+    alike = [rank for rank in others if digests[rank] == digests[others[0]]]
+    raise ValueError(
+        f"the ranks would not train the same run: {field} is {other.get(field)} on {_named(alike, hosts)}, "
+        f"{first.get(field)} on rank 0 (host {hosts[0]}); {_remedy(field)}"
+    )
+
+
+def _remedy(field: str) -> str:
+    return SAME_PROGRAMS if field.startswith(("version", "code")) else SAME_FILES
+
+
+def _named(ranks: Sequence[int], hosts: Sequence[str]) -> str:
+    shown = [f"rank {rank} (host {hosts[rank]})" for rank in ranks[:NAMED_RANKS]]
+    more = f" and {len(ranks) - NAMED_RANKS} more" if len(ranks) > NAMED_RANKS else ""
+    return ", ".join(shown) + more
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted name, value as text) of nested plain values."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, json.dumps(value)

@@ -1,0 +1,130 @@
+"""Every rank must train the same thing: what differs is named with its rank, its host and both values."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from pipeline.distributed.ranks import Ranks
+from pipeline.train.agreement import check_agreement, code_sha256
+from tests.helpers.ranks import RankServer
+from tests.helpers.running import ROOT, SMALL, set_options, worker_environment
+
+
+def together(plans: list[dict[str, str]]) -> list[str | None]:
+    """What each of so many ranks, threads here, says of the plans."""
+    barrier, values = Barrier(len(plans)), [None] * len(plans)
+
+    def on_rank(rank: int) -> str | None:
+        def gather(value: Any) -> list[Any]:
+            values[rank] = json.loads(json.dumps(value))
+            barrier.wait()
+            gathered = list(values)
+            barrier.wait()
+            return gathered
+
+        try:
+            check_agreement(Ranks(rank, len(plans), gather), plans[rank])
+        except ValueError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(len(plans)) as pool:
+        return list(pool.map(on_rank, range(len(plans))))
+
+
+PLAN = {"configuration: optim.lr": "0.1", "corpus: sha256 of its manifest": "aa", "version of torch": "2.13.0"}
+
+
+def test_equal_plans_are_no_problem() -> None:
+    assert together([PLAN, dict(reversed(PLAN.items())), PLAN]) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("configuration: optim.lr", "0.2", "same files"),
+        ("corpus: sha256 of its manifest", "bb", "same files"),
+        ("version of torch", "2.12.0", "install the same"),
+    ],
+)
+def test_a_difference_is_named_alike_on_every_rank(field: str, value: str, remedy: str) -> None:
+    told = together([PLAN, PLAN, PLAN | {field: value}, PLAN | {field: value}])
+    assert len(set(told)) == 1
+    line = str(told[0])
+    assert f"{field} is {value} on rank 2 (host " in line
+    assert "rank 3 (host " in line
+    assert "rank 1 " not in line
+    assert f"{PLAN[field]} on rank 0 (host " in line
+    assert remedy in line
+
+
+def test_a_field_that_one_rank_does_not_know_is_a_difference() -> None:
+    told = together([PLAN, PLAN | {"configuration: optim.new": "1"}])
+    assert "optim.new is 1 on rank 1" in str(told[0])
+
+
+def test_the_code_is_its_files() -> None:
+    assert code_sha256() == code_sha256()
+    assert len(code_sha256()) == 64
+
+
+def start(rank_server: RankServer, *argv: str | Path) -> tuple[list[int], str]:
+    """Two ranks; %RANK% in a word is the rank's number, as a path on a node's own disk would be another file on each."""
+    ranks = rank_server.run(["pretrain", *argv, *SMALL, *set_options(train__timeout_s=20)], ranks=2)
+    return [code for code in ranks.codes if code is not None], ranks.stderr
+
+
+def test_ranks_with_another_corpus_do_not_start(
+    rank_server: RankServer, corpus: Path, little_corpus: Path, tmp_path: Path
+) -> None:
+    for rank, directory in enumerate((corpus, little_corpus)):
+        (tmp_path / f"data-{rank}").symlink_to(directory)
+    run = tmp_path / "run"
+    codes, stderr = start(rank_server, "--recipe", "tiny", "--data", tmp_path / "data-%RANK%", "--run", run)
+    assert codes == [2, 2]
+    assert stderr.count("corpus: sha256 of its manifest is") == 1  # one rank speaks
+    assert "rank 1 (host " in stderr
+    assert not run.exists()
+
+
+def test_ranks_with_another_recipe_do_not_start(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
+    recipe = (ROOT / "pipeline/config/recipes/tiny.toml").read_text()
+    text = [line for line in recipe.splitlines() if not line.startswith("weight_decay")]
+    for rank, weight_decay in enumerate(("0.001", "0.002")):
+        lines = "\n".join(text).replace("[optim]", f"[optim]\nweight_decay = {weight_decay}", 1)
+        (tmp_path / f"mine-{rank}.toml").write_text(lines)
+    run = tmp_path / "run"
+    codes, stderr = start(rank_server, "--recipe", tmp_path / "mine-%RANK%.toml", "--data", corpus, "--run", run)
+    assert codes == [2, 2]
+    assert "configuration: optim.weight_decay is 0.002 on rank 1 (host " in stderr
+    assert "0.001 on rank 0 (host " in stderr
+    assert not run.exists()
+
+
+def test_ranks_with_another_library_do_not_start(corpus: Path, tmp_path: Path) -> None:
+    """Rank 1 finds the metadata of another numpy first: two processes of their own, as on two nodes."""
+    other = tmp_path / "site" / "numpy-1.0.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0.0\n")
+    run = tmp_path / "run"
+    argv = ["pretrain", "--recipe", "tiny", "--data", str(corpus), "--run", str(run), *SMALL]
+    launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29871"}
+    processes = []
+    for rank in ("0", "1"):
+        environment = worker_environment(**launcher, RANK=rank, LOCAL_RANK=rank)
+        if rank == "1":
+            environment["PYTHONPATH"] = f"{other.parent}:{environment['PYTHONPATH']}"
+        command = [sys.executable, "-m", "pipeline", *argv]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    assert "version of numpy is 1.0.0 on rank 1 (host " in outputs[0][1]
+    assert outputs[1][1] == ""
+    assert not run.exists()
