@@ -28,7 +28,7 @@ NAMED_RANKS = 4
 
 
 def plan_of(config: RunConfig, ds_dictionary: Mapping[str, Any], corpus: Corpus) -> dict[str, str]:
-    """What this rank is about to train, as text, field by field: configuration, DeepSpeed's dictionary, corpus, code, libraries."""
+    """What this rank is about to train, as text, by field: configuration, DeepSpeed's dictionary, corpus, code, libraries."""
     return {
         **{f"configuration: {key}": value for key, value in _flat(as_dict(config)) if key != "description"},
         **{f"DeepSpeed: {key}": value for key, value in _flat(ds_dictionary)},

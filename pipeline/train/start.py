@@ -35,6 +35,7 @@ from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
 from pipeline.run.directory import check_same, open_run, run_file, versions
+from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
 from pipeline.run.summary import write_summary
@@ -95,12 +96,17 @@ def _checked_start(job: Job, place: Place) -> Corpus:
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
 
+    launchers = place.ranks.gather(launcher_of(os.environ))
+
     def check() -> None:
         open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
-        held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), job.fresh)
+        fresh = job.fresh and not was_begun_by(job.run_dir, launchers)
+        held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), fresh)
         atexit.register(held.close)  # the lock is this process's until its end
+        if job.fresh:
+            record_launchers(job.run_dir, launchers)
         make_place(job.run_dir)
         if not (job.run_dir / "summary.json").exists():  # a finished run keeps what it was made with
             write_object(job.run_dir / "ds_config.json", place.ds_dictionary)
