@@ -174,8 +174,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         max_document_mb=args.max_document_mb,
         sample_characters=args.sample_characters,
         slice_mb=args.slice_mb,
-        epochs=dict(args.epochs),
-        weights=dict(args.weight),
+        epochs=dict(sorted(args.epochs)),
+        weights=dict(sorted(args.weight)),
     )
 
 
