@@ -61,7 +61,7 @@ def _parse(argument: str, streaming: bool) -> tuple[Source, ...]:
 
 
 def _hub(label: str, dataset: str, argument: str, streaming: bool) -> Source:
-    from preprocessing.sources.hub import hub_source  # here: pyarrow comes with it, half a second that other sources need not
+    from preprocessing.sources.hub import hub_source  # not above: pyarrow comes with it
 
     form = _HUB.fullmatch(dataset)
     if os.path.isdir(dataset):  # whatever characters its name has
