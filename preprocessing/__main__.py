@@ -14,7 +14,7 @@ from preprocessing.base.command_line import Parser, run
 from preprocessing.base.files import write_whole
 from preprocessing.build.build import already_built, build, finalize, plan_and_train, run_task
 from preprocessing.build.figures import figures, sequences, table
-from preprocessing.build.options import add_gates, add_settings, gates_of, settings_of, sources_of, task
+from preprocessing.build.options import add_gates, add_place, add_settings, gates_of, settings_of, sources_of, task
 from preprocessing.corpus.reader import Corpus, open_corpus
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -39,8 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     finalize_verb = _verb(verbs, "finalize", run_finalize, "put the finished shards together")
     for verb in (build_verb, tokenizer_verb, shard_verb, finalize_verb):
-        verb.add_argument("--out", type=Path, required=True, help="the corpus, a directory to make; OUT.work is where it grows")
-        verb.add_argument("--workers", type=_workers, help="processes (default: the cores this process may use)")
+        add_place(verb)
     for verb in (build_verb, finalize_verb):
         verb.add_argument("--json", action="store_true", help="print the figures as JSON, and nothing else")
     _add_audit(verbs)
@@ -58,12 +57,6 @@ def _verb(verbs: Verbs, name: str, function: Any, summary: str) -> Parser:
     )
     verb.set_defaults(run=function)
     return verb
-
-
-def _workers(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 1 or more processes")
-    return int(text)
 
 
 def _add_audit(verbs: Verbs) -> None:

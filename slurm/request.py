@@ -1,6 +1,5 @@
 """What a user asks `submit` for, and everything that is checked before a job is queued."""
 
-import argparse
 import itertools
 import math
 import re
@@ -14,8 +13,9 @@ from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.run.directory import check_run, run_file
-from preprocessing.__main__ import make_parser
-from preprocessing.build.options import settings_of
+from preprocessing.build.options import parse_build_options, settings_of
+from preprocessing.build.plan import differences_of_settings
+from preprocessing.build.settings import Settings
 from preprocessing.corpus.reader import Corpus, open_corpus
 from slurm.records import folder_of
 from slurm.site import Site, limit_s
@@ -53,10 +53,11 @@ class Request:
         """RUN.slurm."""
         return folder_of(self.run)
 
-    def build_options(self) -> argparse.Namespace:
-        """The sources and build options as `python -m preprocessing tokenizer` understands them, or refuses them."""
-        words = ["tokenizer", "--out", str(self.data), *(f"--source={source}" for source in self.sources), *self.build]
-        return make_parser().parse_args(words)
+    def settings(self) -> Settings:
+        """What the corpus is to be built with: the build options as `python -m preprocessing tokenizer` understands them, or
+        refuses them."""
+        sources = (f"--source={source}" for source in self.sources)
+        return settings_of(parse_build_options(["--out", str(self.data), *sources, *self.build]))
 
     def elements(self) -> dict[str, tuple[str, ...]]:
         """Of a sweep: the name of each run, below `run`, and its settings."""
@@ -116,13 +117,13 @@ def _figures(request: Request, name: str, settings: tuple[str, ...]) -> dict[str
         return _figures_of_corpus(request, config, run_dir)
     if not request.sources:
         raise ValueError(f"--data {request.data}: not there; give --source, from which it is to be built, or the right --data")
-    options = request.build_options()
+    wanted = request.settings()
     _check_sources(request.sources)
     from pipeline.train.dry_run import sizes
 
     if (run_dir / "config.json").exists() and not request.fresh:
         raise ValueError(f"{run_dir} is a run of another corpus than {request.data}, which is yet to be built; another --run")
-    return {**sizes(config, options.vocab_size, request.site.world_size), "recipe": request.recipe}
+    return {**sizes(config, wanted.vocab_size, request.site.world_size), "recipe": request.recipe}
 
 
 def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> dict[str, Any]:
@@ -138,11 +139,11 @@ def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> di
 
 def _check_built(request: Request, corpus: Corpus) -> None:
     """ValueError if the corpus that is there was built with other settings than are asked for now."""
-    wanted = {key: value for key, value in vars(settings_of(request.build_options())).items() if value not in (None, {})}
-    for key, value in wanted.items():
-        found = corpus.manifest.settings.get(key)
-        if key in corpus.manifest.settings and found != value:
-            raise ValueError(f"--data {request.data}: built with {key} = {found!r}, asked for now: {value!r}; another --data")
+    if others := differences_of_settings(corpus.manifest, request.settings()):
+        other = others[0]
+        raise ValueError(
+            f"--data {request.data}: built with {other.name} = {other.found!r}, asked for now: {other.wanted!r}; another --data"
+        )
 
 
 def _check_sources(sources: Sequence[str]) -> None:

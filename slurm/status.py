@@ -72,8 +72,13 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any]) -> str
         return f"{name}: {_training(run_dir / name)}"
     if stage == "pretrain":
         return _training(run_dir)
-    result = folder / "evaluation.json" if stage == "evaluate" else run_dir.with_name(f"{run_dir.name}.safetensors")
-    return f"{result} is there" if result.exists() else _last_line(folder / f"{stage}-{job}.log")
+    results = {
+        "evaluate": folder / "evaluation.json",
+        "memory": folder / "memory.html",
+        "export": run_dir.with_name(f"{run_dir.name}.safetensors"),
+    }
+    result = results.get(stage)
+    return f"{result} is there" if result and result.exists() else _last_line(folder / f"{stage}-{job}.log")
 
 
 def _training(run_dir: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from preprocessing.build.settings import Settings
 from preprocessing.sources.records import Dropped, RawDocument, Skipped
 from preprocessing.text.clean import clean, count_words, digest
 from preprocessing.text.language import detect
@@ -67,10 +68,10 @@ def check_skipped(tally: Tally, max_bad: int) -> None:
 
 
 def kept_documents(
-    records: Iterable[RawDocument | Skipped | Dropped], settings: dict[str, Any], max_bad: int, tally: Tally
+    records: Iterable[RawDocument | Skipped | Dropped], settings: Settings, max_bad: int, tally: Tally
 ) -> Iterator[KeptDocument]:
     """Clean documents and drop the short ones and those of another language. ValueError: too many bad records."""
-    key = f"held out {settings['seed']}".encode()
+    key = f"held out {settings.seed}".encode()
     for record in records:
         if isinstance(record, Skipped):
             tally.skip(record)
@@ -90,9 +91,9 @@ def kept_documents(
         yield KeptDocument(record, cleaned.paragraphs, words, draw)
 
 
-def _unwanted(paragraphs: Sequence[str], words: int, settings: dict[str, Any]) -> str | None:
-    if not paragraphs or words < settings["min_words"]:
+def _unwanted(paragraphs: Sequence[str], words: int, settings: Settings) -> str | None:
+    if not paragraphs or words < settings.min_words:
         return "too short"
-    if settings["language"] and detect("\n".join(paragraphs[:20])) != settings["language"]:
-        return f"not in language {settings['language']}"
+    if settings.language and detect("\n".join(paragraphs[:20])) != settings.language:
+        return f"not in language {settings.language}"
     return None

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from preprocessing.base.arrays import StoredArray, write_array
 from preprocessing.base.files import file_sha256, sync_directory, write_whole
 from preprocessing.build.ledger import Finished, finished_slices, source_infos
+from preprocessing.build.marker import slice_path
 from preprocessing.build.plan import SLICES_FOLDER, Plan
-from preprocessing.build.slices import SAMPLES, slice_path
+from preprocessing.build.slices import SAMPLES
 from preprocessing.build.spans import check_spans
 from preprocessing.build.workers import work
 from preprocessing.corpus.manifest import (
@@ -54,13 +55,13 @@ def finalize(folder: Path, plan: Plan, out: Path, workers: int, done: Callable[[
     """Make the corpus at `out`. ValueError: slices not done, a gate not kept, nothing in a split. OSError: disk full."""
     finished = finished_slices(folder, plan)
     work(_check_files, finished, partial(Path, folder), workers, lambda number: None)
-    check_spans(plan, [one.marker["spans"] for one in finished])
+    check_spans(plan, [one.marker.spans for one in finished])
     lost, reasons = _lost(folder, plan, finished)
     assembling = folder / f"corpus-{socket.gethostname()}-{os.getpid()}"
     shutil.rmtree(assembling, ignore_errors=True)  # ours: a process that had this number was killed
     assembling.mkdir()
     kept: list[_Kept] = []
-    counts = np.zeros((len(SPLITS), plan.settings["vocab_size"]), np.int64)
+    counts = np.zeros((len(SPLITS), plan.settings.vocab_size), np.int64)
 
     def collect(result: tuple[_Kept, NDArray[np.int64]]) -> None:
         kept.append(result[0])
@@ -88,7 +89,7 @@ def _lost(folder: Path, plan: Plan, finished: Sequence[Finished]) -> tuple[list[
 
     lost = later_rows(load("texts.npy"))
     reasons = [{"duplicate": len(rows)} for rows in lost]
-    if threshold := plan.settings["near_duplicates"]:
+    if threshold := plan.settings.near_duplicates:
         alive = [np.ones(len(one.documents), bool) for one in finished]
         for flags, rows in zip(alive, lost, strict=True):
             flags[rows] = False
@@ -101,9 +102,9 @@ def _lost(folder: Path, plan: Plan, finished: Sequence[Finished]) -> tuple[list[
 
 def _check_files(folder: Path, one: Finished) -> int:
     """ValueError unless every file of a slice is what its marker says."""
-    for name, fact in one.marker["files"].items():
+    for name, info in one.marker.files.items():
         path = folder / SLICES_FOLDER / name
-        if file_sha256(path) != fact["sha256"]:
+        if file_sha256(path) != info.sha256:
             raise ValueError(f"{path}: damaged since it was made (sha256); remove it, and `shard` makes its slice again")
     return one.number
 
@@ -152,7 +153,7 @@ def _link(old: Path, new: Path) -> None:
 def _filtered(
     old: Path, new: Path, info: ShardInfo, stays: NDArray[np.bool_], plan: Plan
 ) -> tuple[ShardInfo, NDArray[np.int64]]:
-    size = plan.settings["vocab_size"]
+    size = plan.settings.vocab_size
     shard = Shard(old, info, token_dtype=token_dtype(size), tokenizer_sha256=plan.tokenizer_sha256)
     batch = shard.batch.filter(pa.array(stays))
     tokens = batch.column("tokens").flatten().to_numpy()
@@ -185,15 +186,16 @@ def _write_small_files(
     samples = []
     for at, one in enumerate(finished):
         heldout = one.documents["heldout"]
-        for draw, facts in one.marker["samples"]:
-            row = facts["row"]
+        for draw, sample in one.marker.samples:
+            row = sample.row
             if row not in lost[at]:
                 split = SPLITS[int(heldout[row])]
                 before = heldout[:row] == heldout[row]
                 gone = (lost[at] < row) & (heldout[lost[at]] == heldout[row])
                 place = {"shard": names[at, split], "document": int(before.sum() - gone.sum())}
-                samples.append((draw, {**place, **{key: facts[key] for key in ("source", "id", "title", "text")}}))
-    samples.sort(key=lambda sample: sample[0])
+                text = {"source": sample.source, "id": sample.id, "title": sample.title, "text": sample.text}
+                samples.append((draw, {**place, **text}))
+    samples.sort(key=lambda one: one[0])
     lines = [json.dumps(facts) + "\n" for _, facts in samples[:SAMPLES]]
     write_whole(assembling / SAMPLES_FILE, "".join(lines).encode())
 
@@ -204,14 +206,14 @@ def _manifest(
     entropy, cross_entropy = unigram_entropies_nats(counts[0], counts[1])
     return Manifest(
         format=FORMAT,
-        vocab_size=plan.settings["vocab_size"],
-        token_dtype=token_dtype(plan.settings["vocab_size"]),
+        vocab_size=plan.settings.vocab_size,
+        token_dtype=token_dtype(plan.settings.vocab_size),
         tokenizer_sha256=plan.tokenizer_sha256,
         unigram_counts_sha256=file_sha256(assembling / UNIGRAM_COUNTS_FILE),
         samples_sha256=file_sha256(assembling / SAMPLES_FILE),
         shards=shards,
         sources=infos,
-        settings=plan.settings,
+        settings=plan.settings.as_json(),
         versions=plan.versions,
         heldout_unigram_entropy_nats=entropy,
         heldout_unigram_cross_entropy_nats=cross_entropy,

@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.base.arrays import StoredArray
 from preprocessing.build.documents import Tally, check_skipped
+from preprocessing.build.marker import Marker, read_marker, slice_path
 from preprocessing.build.mixing import epochs
 from preprocessing.build.plan import Gates, Plan
-from preprocessing.build.slices import read_marker, slice_path
 from preprocessing.build.survey import check_kept
 from preprocessing.corpus.manifest import SPLITS, ShardInfo, SourceInfo
 from preprocessing.text.duplicates import later_rows
@@ -24,13 +23,13 @@ class Finished:
 
     number: int
     source: str
-    marker: dict[str, Any]
+    marker: Marker
     documents: StoredArray
 
     @property
     def shards(self) -> dict[str, ShardInfo]:
         """By split."""
-        return {shard["split"]: ShardInfo(**shard) for shard in self.marker["shards"]}
+        return {shard.split: shard for shard in self.marker.shards}
 
 
 def finished_slices(folder: Path, plan: Plan) -> list[Finished]:
@@ -69,7 +68,7 @@ def source_infos(
         own = [at for at, one in enumerate(finished) if one.source == source.name]
         tally, words = Tally(), 0
         for at in own:
-            tally.add(Tally.from_json(finished[at].marker["tally"]))
+            tally.add(finished[at].marker.tally)
             tally.dropped.update({reason: count for reason, count in reasons[at].items() if count})
             column = finished[at].documents["words"]
             words += int(column.sum(dtype=np.int64)) - int(column[lost[at]].sum(dtype=np.int64))
@@ -79,7 +78,7 @@ def source_infos(
                 f"source {source.name}: {tally.read} documents read are not {kept} kept and {gone} dropped; "
                 f"move {folder} away and build again"
             )
-        check_kept(source, tally, kept, plan.settings["min_words"])
+        check_kept(source, tally, kept, plan.settings.min_words)
         infos.append(
             SourceInfo(
                 name=source.name,
@@ -98,7 +97,7 @@ def source_infos(
             )
         )
     check_gates(infos, plan.gates, {source.name: source.declared_rows for source in plan.sources})
-    times = epochs({info.name: info.tokens["train"] for info in infos}, plan.settings)
+    times = epochs({info.name: info.tokens["train"] for info in infos}, plan.settings.epochs, plan.settings.weights)
     return tuple(replace(info, epochs=times[info.name]) for info in infos)
 
 
@@ -121,7 +120,7 @@ def check_gates(infos: Sequence[SourceInfo], gates: Gates, declared_rows: Mappin
     for info in infos:
         rows = info.documents_read + sum(info.skipped.values())
         found = {"documents": info.documents_kept, "words": info.words, "rows": rows}
-        for what, least in {**gates.least.get(info.name, {}), "rows": (declared_rows or {}).get(info.name, 0)}.items():
+        for what, least in [*gates.least.get(info.name, {}).items(), ("rows", (declared_rows or {}).get(info.name, 0))]:
             if found[what] < least:
                 raise ValueError(
                     f"source {info.name}: {found[what]:,} {what}, expected at least {least:,}; is the source whole?"

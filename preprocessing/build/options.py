@@ -1,13 +1,25 @@
-"""The options that `build` and `tokenizer` share: sources, settings, gates."""
+"""The options that `build` and `tokenizer` share: sources, settings, gates, where and with how many processes."""
 
 import argparse
 import re
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
-from preprocessing.build.plan import Gates
+from preprocessing.base.command_line import Parser
+from preprocessing.build.plan import Counted, Gates
 from preprocessing.build.settings import Settings
 from preprocessing.sources.parse import parse_sources
 from preprocessing.sources.types import Source
+
+
+def parse_build_options(words: Sequence[str]) -> argparse.Namespace:
+    """The options of `python -m preprocessing tokenizer` as it understands them, or refuses them (SystemExit)."""
+    parser = Parser(prog="python -m preprocessing tokenizer")
+    add_settings(parser)
+    add_gates(parser)
+    add_place(parser)
+    return parser.parse_args(words)
 
 
 def add_settings(verb: argparse.ArgumentParser) -> None:
@@ -104,6 +116,18 @@ def add_gates(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_place(verb: argparse.ArgumentParser) -> None:
+    """Where the corpus goes, and how many processes make it."""
+    verb.add_argument("--out", type=Path, required=True, help="the corpus, a directory to make; OUT.work is where it grows")
+    verb.add_argument("--workers", type=_workers, help="processes (default: the cores this process may use)")
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 1 or more processes")
+    return int(text)
+
+
 def _named_number(text: str) -> tuple[str, float]:
     name, separator, number = text.rpartition("=")
     try:
@@ -114,11 +138,11 @@ def _named_number(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER") from None
 
 
-def _expectation(text: str) -> tuple[str, str, int]:
+def _expectation(text: str) -> tuple[str, Counted, int]:
     found = re.fullmatch(r"(.+):(documents|words)=(\d[\d_]*)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME:documents=N or NAME:words=N")
-    return found[1], found[2], int(found[3])
+    return found[1], "words" if found[2] == "words" else "documents", int(found[3])
 
 
 def task(text: str) -> tuple[int, int]:
@@ -135,7 +159,7 @@ def sources_of(args: argparse.Namespace) -> tuple[Source, ...]:
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
-    """The settings a command line gives. ValueError: a source named twice in one option."""
+    """The settings a command line gives. ValueError: one is out of range, a source named twice in one option."""
     for option, pairs in (("--epochs", args.epochs), ("--weight", args.weight)):
         name, count = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 1)
         if count > 1:
@@ -150,14 +174,14 @@ def settings_of(args: argparse.Namespace) -> Settings:
         max_document_mb=args.max_document_mb,
         sample_characters=args.sample_characters,
         slice_mb=args.slice_mb,
-        epochs=tuple(sorted(args.epochs)),
-        weights=tuple(sorted(args.weight)),
+        epochs=dict(sorted(args.epochs)),
+        weights=dict(sorted(args.weight)),
     )
 
 
 def gates_of(args: argparse.Namespace) -> Gates:
     """The gates a command line gives."""
-    least: dict[str, dict[str, int]] = {}
+    least: dict[str, dict[Counted, int]] = {}
     for name, what, count in args.expect:
         least.setdefault(name, {})[what] = count
     return Gates(max_bad=args.max_bad, least=least)

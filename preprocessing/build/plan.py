@@ -16,15 +16,18 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field
 
 from preprocessing.base.files import WRITING, file_sha256, sync_directory, write_whole
-from preprocessing.corpus.manifest import SourceInfo
+from preprocessing.build.settings import PlannedSettings, Settings, Strict
+from preprocessing.corpus.manifest import Manifest, SourceInfo
 from preprocessing.sources.types import Slice, Source, slices
 from preprocessing.text.clean import CLEANING_VERSION
 
@@ -35,19 +38,19 @@ _OURS = re.compile(
     rf"({re.escape(PLAN_FILE)}|tokenizer-[0-9a-f]{{16}}\.model)({re.escape(WRITING)}.*)?|{SLICES_FOLDER}|corpus-.*-\d+"
 )
 PACKAGES = ("datasets", "mwparserfromhell", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
-SLICE_MB = (8.0, 64.0)  # what a thousandth of the input is held within, as the files are on disk
-MOST_SLICES = 10_000  # by default; a rank of a training job maps two shards of each, and Linux allows 65,530 maps
+Counted = Literal["documents", "words"]  # what a source can be expected to yield
 
 
-@dataclass(frozen=True)
-class Gates:
+class Gates(Strict):
     """What a build must keep to; they decide whether there is a corpus, not what is in it.
 
-    max_bad: records that may be no document. least: source -> {"documents" or "words": how many it must yield at least}.
+    max_bad: records that may be no document. least: by source, how many documents or words it must yield at least.
     """
 
-    max_bad: int = 0
-    least: dict[str, dict[str, int]] = field(default_factory=dict)
+    max_bad: Annotated[int, Field(ge=0, description="0 or more")] = 0
+    least: dict[str, dict[Counted, Annotated[int, Field(ge=0)]]] = Field(
+        default_factory=dict, title="--expect", description="0 or more"
+    )
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Plan:
     """See the module. `heldout_limits`: source -> the highest draw that is held out."""
 
     sources: tuple[Source, ...]
-    settings: dict[str, Any]
+    settings: PlannedSettings
     versions: dict[str, str]
     gates: Gates
     slices: tuple[Slice, ...]
@@ -65,7 +68,7 @@ class Plan:
     @cached_property
     def identity(self) -> str:
         """Names all that shapes the corpus' bytes; not where its sources lie, nor the gates."""
-        shaping = [request(self.sources, self.settings, self.versions), self.heldout_limits, self.tokenizer_sha256]
+        shaping = [request(self.sources, self.settings.as_json(), self.versions), self.heldout_limits, self.tokenizer_sha256]
         return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
     def tokenizer(self, work: Path) -> Path:
@@ -77,16 +80,18 @@ class Plan:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain = {
             "sources": [source.as_json() for source in self.sources],
-            "gates": dataclasses.asdict(self.gates),
+            "settings": self.settings.as_json(),
+            "gates": self.gates.as_json(),
             "slices": [dataclasses.asdict(one) for one in self.slices],
         }
         return {"format": FORMAT, **fields, **plain}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """The inverse of `as_json`. KeyError or TypeError: not a plan."""
+        """The inverse of `as_json`. KeyError, TypeError or ValueError: not a plan."""
         rest = {name: value for name, value in fields.items() if name != "format"}
         rest["sources"] = tuple(Source.from_json(source) for source in fields["sources"])
+        rest["settings"] = PlannedSettings(**fields["settings"])
         rest["gates"] = Gates(**fields["gates"])
         rest["slices"] = tuple(Slice(**one) for one in fields["slices"])
         return cls(**rest)
@@ -105,12 +110,6 @@ def work_folder(out: Path) -> Path:
 def cut(sources: Sequence[Source], slice_mb: float) -> tuple[Slice, ...]:
     """Every source's slices, in order; their positions are their numbers."""
     return tuple(one for source in sources for one in slices(source, int(slice_mb * 1e6)))
-
-
-def default_slice_mb(sources: Sequence[Source]) -> float:
-    """A thousandth of the input within SLICE_MB, more if there were too many: enough to spread over tasks, few to list."""
-    total_mb = sum(unit.bytes for source in sources for unit in source.units) / 1e6
-    return max(min(max(total_mb / 1000, SLICE_MB[0]), SLICE_MB[1]), total_mb / MOST_SLICES)
 
 
 def versions() -> dict[str, str]:
@@ -135,15 +134,38 @@ def _named_versions(versions: dict[str, str]) -> dict[str, str]:
     return {f"version of {name}": number for name, number in versions.items()}
 
 
-def check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """ValueError naming the first difference between what was begun or built at `out`, and what is asked for now."""
+class Difference(NamedTuple):
+    """A name of which two requests say different things; None is said by the one that does not know it."""
+
+    name: str
+    found: Any
+    wanted: Any
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Difference]:
+    """All differences of two requests, in the order of the names; none if they are the same request."""
     found, wanted = json.loads(json.dumps([found, wanted]))
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            raise ValueError(
-                f"{out}: exists, made with {name} {_brief(found.get(name))}, now it is "
-                f"{_brief(wanted.get(name))}; choose another --out, or move it away"
-            )
+    names = sorted(wanted.keys() | found.keys())
+    return [Difference(name, found.get(name), wanted.get(name)) for name in names if wanted.get(name) != found.get(name)]
+
+
+def differences_of_settings(manifest: Manifest, wanted: Settings) -> list[Difference]:
+    """The settings that a corpus was not built with, in their own order, before anybody has looked at the sources: what these
+    alone decide (slice_mb, unless it is asked for) is as it was."""
+    left_open = {"slice_mb": manifest.settings.get("slice_mb")} if wanted.slice_mb is None else {}
+    order = list(Settings.model_fields)
+    found = differences(manifest.settings, {**wanted.as_json(), **left_open})
+    return sorted(found, key=lambda other: order.index(other.name) if other.name in order else len(order))
+
+
+def check_same(out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """ValueError naming the first difference between what was begun or built at `out`, and what is asked for now."""
+    if others := differences(found, wanted):
+        other = others[0]
+        raise ValueError(
+            f"{out}: exists, made with {other.name} {_brief(other.found)}, now it is "
+            f"{_brief(other.wanted)}; choose another --out, or move it away"
+        )
 
 
 def _brief(value: object) -> str:

@@ -13,10 +13,8 @@ What a slice becomes depends on the plan alone, and every file appears whole und
 once, gives the same bytes.
 """
 
-import dataclasses
 import gc
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,9 +26,11 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from preprocessing.base.arrays import write_array
-from preprocessing.base.files import file_sha256, write_whole
+from preprocessing.base.files import file_sha256
 from preprocessing.build.documents import KeptDocument, Tally, kept_documents
-from preprocessing.build.plan import SLICES_FOLDER, Plan
+from preprocessing.build.marker import FileInfo, Marker, Sample, UnitSpan, slice_path, write_marker
+from preprocessing.build.plan import Plan
+from preprocessing.build.settings import Settings
 from preprocessing.corpus.manifest import SPLITS, ShardInfo
 from preprocessing.corpus.reader import token_dtype
 from preprocessing.corpus.writer import Document, ShardWriter
@@ -62,33 +62,9 @@ def make_state(work: Path, plan: Plan) -> State:
     return State(work, plan, reader(plan.sources, plan.settings), load(plan.tokenizer(work)))
 
 
-def reader(sources: Sequence[Source], settings: dict[str, Any]) -> Reader:
+def reader(sources: Sequence[Source], settings: Settings) -> Reader:
     """A reader with the settings' limit."""
-    return Reader(sources, int(settings["max_document_mb"] * 1e6))
-
-
-def slice_path(work: Path, number: int, suffix: str) -> Path:
-    """A slice's file."""
-    return work / SLICES_FOLDER / f"{number:05d}.{suffix}"
-
-
-def read_marker(work: Path, plan: Plan, number: int) -> dict[str, Any] | None:
-    """A finished slice's marker; None if it is not finished. ValueError: it was made by another plan."""
-    path = slice_path(work, number, "json")
-    if not path.is_file():
-        return None
-    try:
-        marker = json.loads(path.read_bytes())
-        identity, files = marker["plan"], marker["files"].items()
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: to be made again
-        return None
-    if identity != plan.identity:
-        raise ValueError(f"{path}: made by a plan with other settings or sources; move {work} away and begin again")
-    for name, fact in files:
-        file = path.with_name(name)
-        if not file.is_file() or file.stat().st_size != fact["bytes"]:
-            return None
-    return marker
+    return Reader(sources, int(settings.max_document_mb * 1e6))
 
 
 def make_slice(state: State, number: int) -> int:
@@ -104,15 +80,15 @@ def make_slice(state: State, number: int) -> int:
                 else:
                     tally.dropped["no tokens"] += 1
     files = writer.close()
-    marker = {
-        "plan": plan.identity,
-        "files": files,
-        "shards": [dataclasses.asdict(info) for info in writer.infos],
-        "tally": tally.as_json(),
-        "spans": state.reader.spans,
-        "samples": writer.samples(),
-    }
-    write_whole(slice_path(work, number, "json"), json.dumps(marker).encode())
+    marker = Marker(
+        plan=plan.identity,
+        files=files,
+        shards=tuple(writer.infos),
+        tally=tally,
+        spans=tuple(UnitSpan(*span) for span in state.reader.spans),
+        samples=tuple(writer.samples),
+    )
+    write_marker(work, number, marker)
     return number
 
 
@@ -159,7 +135,7 @@ class _SliceWriter:
         self._texts, self._ids = bytearray(), bytearray()
         self._signatures: list[NDArray[np.uint32]] = []
         self._n_samples = max(1, SAMPLES // len(plan.slices))
-        self._samples: list[tuple[int, dict[str, Any]]] = []  # the lowest draws
+        self.samples: list[tuple[int, Sample]] = []  # the lowest draws
         self.infos: list[ShardInfo] = []
 
     def add(self, document: KeptDocument, sentences: list[list[int]]) -> None:
@@ -170,34 +146,29 @@ class _SliceWriter:
         self._rows.append((heldout, document.words))
         self._texts += hashlib.blake2b(stored, digest_size=16).digest()
         self._ids += hashlib.blake2b(raw.id.encode(), digest_size=16).digest()
-        if self._plan.settings["near_duplicates"]:
+        if self._plan.settings.near_duplicates:
             self._signatures.append(signature(document.paragraphs))
 
     def _writer(self, split: str) -> ShardWriter:
         if split not in self._writers:
-            size, sha256 = self._plan.settings["vocab_size"], self._plan.tokenizer_sha256
+            size, sha256 = self._plan.settings.vocab_size, self._plan.tokenizer_sha256
             path = self._path(f"{split}.arrow")
             self._writers[split] = ShardWriter(path, split, token_dtype(size), vocab_size=size, tokenizer_sha256=sha256)
         return self._writers[split]
 
     def _sample(self, document: KeptDocument, row: int) -> None:
-        if len(self._samples) < self._n_samples or document.draw < self._samples[-1][0]:
+        if len(self.samples) < self._n_samples or document.draw < self.samples[-1][0]:
             raw, text = document.raw, beginning(document.raw.text)
             paragraphs = clean(text).paragraphs
             if not paragraphs or paragraphs != document.paragraphs[: len(paragraphs)]:
                 return  # the cut hid a mark that tells header from text
-            facts = {"row": row, "source": raw.source, "id": raw.id, "title": raw.title, "text": text}
-            self._samples.append((document.draw, facts))
-            self._samples.sort(key=lambda sample: sample[0])
-            del self._samples[self._n_samples :]
+            self.samples.append((document.draw, Sample(row, raw.source, raw.id, raw.title, text)))
+            self.samples.sort(key=lambda sample: sample[0])
+            del self.samples[self._n_samples :]
 
-    def samples(self) -> list[list[Any]]:
-        """[draw, facts] of the documents whose source text is kept."""
-        return [[draw, facts] for draw, facts in self._samples]
-
-    def close(self) -> dict[str, dict[str, Any]]:
-        """Write every file but the marker; returns their names, bytes and sha256."""
-        size = self._plan.settings["vocab_size"]
+    def close(self) -> dict[str, FileInfo]:
+        """Write every file but the marker; returns what they are, by name."""
+        size = self._plan.settings.vocab_size
         counts = np.zeros((len(SPLITS), size), np.int64)
         arrays: dict[str, NDArray[Any]] = {
             "documents": np.array(self._rows, DOCUMENT),
@@ -205,16 +176,16 @@ class _SliceWriter:
             "ids": _sorted_keys(bytes(self._ids)),
             "counts": counts,
         }
-        if self._plan.settings["near_duplicates"]:
+        if self._plan.settings.near_duplicates:
             arrays["signatures"] = np.array(self._signatures, np.uint32).reshape(-1, N_HASHES)
         for split, writer in sorted(self._writers.items()):
             counts[SPLITS.index(split)] = writer.counts(size)
             self.infos.append(writer.close())
-        files = {info.file: {"bytes": info.bytes, "sha256": info.sha256} for info in self.infos}
+        files = {info.file: FileInfo(info.bytes, info.sha256) for info in self.infos}
         for name, array in arrays.items():
             path = self._path(f"{name}.npy")
             write_array(path, array)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+            files[path.name] = FileInfo(path.stat().st_size, file_sha256(path))
         return files
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from preprocessing.build.documents import Tally, kept_documents
 from preprocessing.build.plan import Gates
+from preprocessing.build.settings import PlannedSettings
 from preprocessing.build.slices import reader
 from preprocessing.build.workers import work
 from preprocessing.sources.read import Reader
@@ -31,7 +32,7 @@ class Survey:
 class _Task(NamedTuple):
     slice: Slice
     fraction: float  # of its source that is surveyed
-    settings: dict[str, Any]
+    settings: PlannedSettings
     max_bad: int
 
 
@@ -45,7 +46,7 @@ class _Found(NamedTuple):
 def survey(
     sources: Sequence[Source],
     cuts: Sequence[Slice],
-    settings: dict[str, Any],
+    settings: PlannedSettings,
     gates: Gates,
     workers: int,
     done: Callable[[Any], None],
@@ -58,7 +59,7 @@ def survey(
     tasks, fractions = _tasks(sources, cuts, settings, gates)
     tallies = {source.name: Tally() for source in sources}
     draws: dict[str, list[int]] = {source.name: [] for source in sources}
-    sample = TextSample(settings["seed"], settings["sample_characters"])
+    sample = TextSample(settings.seed, settings.sample_characters)
 
     def collect(found: _Found) -> None:
         tallies[found.source].add(found.tally)
@@ -71,8 +72,8 @@ def survey(
     for source in sources:
         whole = fractions[source.name] == 1
         if whole:
-            check_kept(source, tallies[source.name], len(draws[source.name]), settings["min_words"])
-        limits[source.name] = heldout_limit(draws[source.name], settings["heldout_fraction"], whole)
+            check_kept(source, tallies[source.name], len(draws[source.name]), settings.min_words)
+        limits[source.name] = heldout_limit(draws[source.name], settings.heldout_fraction, whole)
     if all(fraction == 1 for fraction in fractions.values()) and sum(map(len, draws.values())) < 2:
         raise ValueError("1 document kept: nothing can be held out for evaluation; give at least 2 documents")
     # By draw: the same text may stand in a source with a higher limit, too.
@@ -81,10 +82,10 @@ def survey(
 
 
 def _tasks(
-    sources: Sequence[Source], cuts: Sequence[Slice], settings: dict[str, Any], gates: Gates
+    sources: Sequence[Source], cuts: Sequence[Slice], settings: PlannedSettings, gates: Gates
 ) -> tuple[list[_Task], dict[str, float]]:
     tasks, fractions = [], {}
-    most = max(1, round(SURVEY_MB / settings["slice_mb"]))
+    most = max(1, round(SURVEY_MB / settings.slice_mb))
     for source in sources:
         own = [one for one in cuts if one.source == source.name]
         count = min(len(own), most)
@@ -96,7 +97,7 @@ def _tasks(
 
 def _survey_slice(reader: Reader, task: _Task) -> _Found:
     tally, draws = Tally(), []
-    sample = TextSample(task.settings["seed"], task.settings["sample_characters"])
+    sample = TextSample(task.settings.seed, task.settings.sample_characters)
     for document in kept_documents(reader.read(task.slice), task.settings, task.max_bad, tally):
         draws.append(document.draw)
         for paragraph in document.paragraphs:

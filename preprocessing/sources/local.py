@@ -72,7 +72,7 @@ def _unit(path: Path, kind: str) -> Unit:
     status = path.stat()
     rows = 0
     if kind == "parquet":
-        from preprocessing.sources.parquet import count_rows
+        from preprocessing.sources.parquet import count_rows  # not above: pyarrow comes with it
 
         rows = count_rows(path)
     return Unit(str(path.absolute()), status.st_size, rows, file_sha256(path), status.st_mtime_ns)

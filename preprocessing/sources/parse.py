@@ -5,17 +5,20 @@ import os.path
 import re
 from pathlib import Path
 
+from preprocessing.sources.builtin import builtin_sources
+from preprocessing.sources.local import local_source
 from preprocessing.sources.types import BUILTIN, LEGAL, Source
 
 WIKIPEDIA_ID = "wikimedia/wikipedia"
-
-
 WIKIPEDIA_CONFIG = "20231101.en"
-
-
 BOOKS_ID = "lucadiliello/bookcorpusopen"
 """BookCorpusOpen, 17,868 whole books in parquet with `title` and `text`. The usual `bookcorpus` is a script, which
 `datasets` runs no more, and its parquet copies (rojagtap/bookcorpus) are 74 million rows of one sentence: no documents."""
+
+_LABELLED = re.compile(r"([^/:=]+)=(.+)", re.DOTALL)
+_WIKIPEDIA = re.compile(r"wikipedia(?::([^@#]+))?(@[^#]+)?")
+_HUB = re.compile(r"([\w.-]+(?:/[\w.-]+)?|\.{0,2}/.+?)(?::([^@#:]+))?(?:@([^#]+))?(?:#(.+))?", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z]\w*:")
 
 
 def parse_sources(arguments: list[str], *, streaming: bool = False) -> tuple[Source, ...]:
@@ -36,23 +39,7 @@ def parse_sources(arguments: list[str], *, streaming: bool = False) -> tuple[Sou
     return tuple(sources)
 
 
-_LABELLED = re.compile(r"([^/:=]+)=(.+)", re.DOTALL)
-
-
-_WIKIPEDIA = re.compile(r"wikipedia(?::([^@#]+))?(@[^#]+)?")
-
-
-_HUB = re.compile(r"([\w.-]+(?:/[\w.-]+)?|\.{0,2}/.+?)(?::([^@#:]+))?(?:@([^#]+))?(?:#(.+))?", re.DOTALL)
-
-
-_WORD = re.compile(r"[A-Za-z]\w*:")
-
-
 def _parse(argument: str, streaming: bool) -> tuple[Source, ...]:
-    # Imported here: they import this file's dataclasses, and pyarrow.
-    from preprocessing.sources.builtin import builtin_sources
-    from preprocessing.sources.local import local_source
-
     labelled = None if os.path.exists(argument) else _LABELLED.fullmatch(argument)
     label, target = (labelled[1], labelled[2]) if labelled else ("", argument)
     if os.path.exists(target):
@@ -74,7 +61,7 @@ def _parse(argument: str, streaming: bool) -> tuple[Source, ...]:
 
 
 def _hub(label: str, dataset: str, argument: str, streaming: bool) -> Source:
-    from preprocessing.sources.hub import hub_source
+    from preprocessing.sources.hub import hub_source  # not above: pyarrow comes with it
 
     form = _HUB.fullmatch(dataset)
     if os.path.isdir(dataset):  # whatever characters its name has

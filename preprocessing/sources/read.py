@@ -9,6 +9,7 @@ from preprocessing.sources.jsonl import read_jsonl
 from preprocessing.sources.lines import END_OF_FILE, Lines
 from preprocessing.sources.local import check_unchanged
 from preprocessing.sources.mediawiki import read_pages
+from preprocessing.sources.parquet import read_parquet
 from preprocessing.sources.records import Limits, Record, Skipped
 from preprocessing.sources.text import read_text
 from preprocessing.sources.types import Slice, Source, Unit
@@ -56,8 +57,6 @@ class Reader:
             return (yield from self._datasets[source.name].read(index, _cut(unit.rows, part, parts), limits))
         self._check(unit)
         if source.kind == "parquet":
-            from preprocessing.sources.parquet import read_parquet
-
             rows = _cut(unit.rows, part, parts)
             yield from read_parquet(Path(unit.path), *rows, name, limits)
             return rows

@@ -6,6 +6,7 @@ Without a cluster: tests/cluster/ has a real one.
 import json
 from dataclasses import replace
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 
@@ -13,6 +14,7 @@ from slurm import __main__ as program
 from slurm.request import Request, estimate_s
 from slurm.site import Site
 from tests.helpers.running import ROOT, SMALL, refused, run_cli
+from tests.helpers.small_corpora import build_small, write_rows
 
 
 @pytest.fixture
@@ -124,6 +126,33 @@ def test_print_shows_what_a_sweep_and_a_build_would_be(say, tmp_path: Path) -> N
     _, out, _ = say("--print", "--source", "builtin", "--build", "--vocab-size 1024", "--tasks", "4", data=data)
     assert out.count("#####") == 2 * 4
     assert "build=('--source=builtin' '--vocab-size' '1024')\n" in out
+
+
+def test_a_corpus_that_is_built_is_asked_for_again(say, tmp_path: Path) -> None:
+    """The same submit again is accepted; where a setting is another, it is named."""
+    rows = [{"text": topics[name][:3000]} for name in sorted(topics)[:30]]
+    source, out = write_rows(tmp_path / "a.jsonl", rows), tmp_path / "corpus"
+    build_small(out, f"a={source}", min_words=0, language="en", epochs={"a": 2.0})
+    options = ["--vocab-size 300", "--heldout-fraction 0.1", "--min-words 0", "--language en", "--epochs a=2"]
+    words = ["--print", "--source", f"a={source}", "--build"]
+    code, said, _ = say(*words, " ".join(options), data=out)
+    assert code == 0
+    assert f"corpus       {out} is built: nothing of it is queued" in said
+    assert "preprocess" not in said
+    for option, difference in (
+        ("--vocab-size 300", "vocab_size = 300, asked for now: 8192"),
+        ("--min-words 0", "min_words = 0, asked for now: 20"),
+        ("--language en", "language = 'en', asked for now: None"),
+        ("--epochs a=2", "epochs = {'a': 2.0}, asked for now: {}"),
+    ):
+        others = " ".join(other for other in options if other != option)
+        assert f"--data {out}: built with {difference}; another --data" in say(*words, others, data=out)[2]
+    assert "built with slice_mb = 8.0, asked for now: 4.0" in say(*words, " ".join([*options, "--slice-mb 4"]), data=out)[2]
+
+
+def test_build_settings_that_cannot_be_are_refused_before_a_job_is_queued(say, tmp_path: Path) -> None:
+    err = say("--source", "builtin", "--build", "--vocab-size 3", data=tmp_path / "none")[2]
+    assert "--vocab-size 3: expected 6 to 1048575 pieces" in err
 
 
 def test_variables_that_would_go_over_the_scripts_are_named(say, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,11 @@ def make_slices(source: Path | str, out: Path, gates: Gates | None = None) -> Pa
 
 def test_finalize_needs_few_open_files(articles: Path, tmp_path: Path) -> None:
     plan_and_train(
-        parse_sources([str(articles)]), tmp_path / "out", Settings(VOCAB_SIZE, 0.1, slice_mb=0.0008), Gates(), say=quiet
+        parse_sources([str(articles)]),
+        tmp_path / "out",
+        Settings(vocab_size=VOCAB_SIZE, heldout_fraction=0.1, slice_mb=0.0008),
+        Gates(),
+        say=quiet,
     )
     run_task(tmp_path / "out", workers=2, say=quiet)
     assert len(read_plan(work_folder(tmp_path / "out")).slices) > 80

@@ -15,7 +15,7 @@ from preprocessing.build import survey as survey_module
 from preprocessing.build.build import build
 from preprocessing.build.finalize import unigram_entropies_nats
 from preprocessing.build.plan import Gates, cut
-from preprocessing.build.settings import Settings
+from preprocessing.build.settings import PlannedSettings, Settings
 from preprocessing.build.survey import heldout_limit, survey
 from preprocessing.corpus.reader import Corpus
 from preprocessing.sources.parse import parse_sources
@@ -150,8 +150,8 @@ def test_the_tokenizer_never_sees_held_out_text(topics: Rows, tmp_path: Path) ->
     marked = [{**row, "text": f"{row['text']}\nThis is mark{i}."} for i, row in enumerate(topics)]
     path = write_rows(tmp_path / "a.jsonl", marked)
     corpus = build_small(tmp_path / "out", str(path))
-    sources, settings = parse_sources([str(path)]), corpus.manifest.settings
-    found = survey(sources, cut(sources, settings["slice_mb"]), settings, Gates(), 1, lambda result: None)
+    sources, settings = parse_sources([str(path)]), PlannedSettings(**corpus.manifest.settings)
+    found = survey(sources, cut(sources, settings.slice_mb), settings, Gates(), 1, lambda result: None)
     marks = {row["title"]: f"This is mark{i}." for i, row in enumerate(topics)}
     assert {marks[title] for title in titles(corpus, "train")} <= set(found.sample)
     assert {marks[title] for title in titles(corpus, "heldout")}.isdisjoint(found.sample)
@@ -163,7 +163,7 @@ def test_a_part_of_a_source_is_surveyed_evenly(topics: Rows, tmp_path: Path, mon
     paths = [write_rows(tmp_path / "long.jsonl", long), write_rows(tmp_path / "short.jsonl", topics)]
     sources = parse_sources(list(map(str, paths)))
     settings = Settings(slice_mb=0.02, sample_characters=60_000).check(sources)
-    cuts = cut(sources, settings["slice_mb"])
+    cuts = cut(sources, settings.slice_mb)
     monkeypatch.setattr(survey_module, "SURVEY_MB", 0.2)
     tasks, fractions = survey_module._tasks(sources, cuts, settings, Gates())
     parts = [task.slice.part for task in tasks if task.slice.source == "long"]
@@ -257,8 +257,8 @@ def test_a_finished_build_leaves_the_corpus_alone(articles: Path, tmp_path: Path
         ({"slice_mb": 0.0}, "--slice-mb 0.0"),
         ({"language": "english"}, "--language english: expected a code of two letters"),
         ({"near_duplicates": 1.5}, "--near-duplicates 1.5"),
-        ({"epochs": (("wiki", 2.0),)}, "--epochs wiki: no such source; the sources are articles"),
-        ({"weights": (("articles", 0.0),)}, "--weight articles=0: expected a number above 0"),
+        ({"epochs": {"wiki": 2.0}}, "--epochs wiki: no such source; the sources are articles"),
+        ({"weights": {"articles": 0.0}}, "--weight articles=0: expected a number above 0"),
         ({"min_words": 100_000}, r"all 40 documents were dropped \(40 too short\); lower --min-words"),
     ],
 )

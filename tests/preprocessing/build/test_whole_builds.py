@@ -75,7 +75,7 @@ def test_a_corpus_of_all_kinds(topics: Rows, tmp_path: Path) -> None:
 
 def test_weights_reach_the_loader(topics: Rows, tmp_path: Path) -> None:
     one, two = write_rows(tmp_path / "one.jsonl", topics[:10]), write_rows(tmp_path / "two.jsonl", topics[10:])
-    corpus = build_small(tmp_path / "out", str(one), str(two), weights=(("one", 0.5), ("two", 0.5)))
+    corpus = build_small(tmp_path / "out", str(one), str(two), weights={"one": 0.5, "two": 0.5})
     first, second = corpus.manifest.sources
     assert first.epochs * first.tokens["train"] == pytest.approx(second.epochs * second.tokens["train"])
     assert min(first.epochs, second.epochs) == 1

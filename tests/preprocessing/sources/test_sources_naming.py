@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def write(path: Path, *texts: str) -> Path:
     content = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 

@@ -65,7 +65,7 @@ TOKENS = {"books": 100, "wiki": 400}
     ],
 )
 def test_epochs_by_hand(times: dict[str, float], weights: dict[str, float], expected: dict[str, float]) -> None:
-    found = epochs(TOKENS, {"epochs": times, "weights": weights})
+    found = epochs(TOKENS, times, weights)
     assert found == pytest.approx(expected)
     if weights:  # the shares are met
         read = {name: found[name] * TOKENS[name] for name in TOKENS}
@@ -78,8 +78,8 @@ def test_mixing_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="--weight: none for b"):
         check_mixing(["a", "b"], {}, {"a": 1})
     with pytest.raises(ValueError, match="--weight a: the source has no tokens"):
-        epochs({"a": 0, "b": 5}, {"epochs": {}, "weights": {"a": 1, "b": 1}})
-    assert np.isfinite(list(epochs(TOKENS, {"epochs": {}, "weights": {"books": 0.5, "wiki": 0.5}}).values())).all()
+        epochs({"a": 0, "b": 5}, {}, {"a": 1, "b": 1})
+    assert np.isfinite(list(epochs(TOKENS, {}, {"books": 0.5, "wiki": 0.5}).values())).all()
 
 
 def planned(tmp_path: Path, text_rows: int = 400) -> Plan:
@@ -121,7 +121,7 @@ def test_a_plans_identity_is_all_that_shapes_the_corpus(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {"heldout_limits": {"a": 6}},
         {"tokenizer_sha256": "e" * 64},
-        {"settings": {**plan.settings, "min_words": 3}},
+        {"settings": plan.settings.model_copy(update={"min_words": 3})},
         {"versions": {"numpy": "1"}},
         {"sources": planned(tmp_path, 401).sources},
     ]
