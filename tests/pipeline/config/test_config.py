@@ -90,7 +90,7 @@ def test_no_number_is_negative_infinite_or_none(key: str) -> None:
         ({"optim": {"schedule": {"milestones": 0.5}}}, "here: optim.schedule.milestones = 0.5, expected tuple[float, ...]"),
         ({"head_optim": {"lr": 200, "weight_decay": 0.01}}, "here: head_optim.lr * head_optim.weight_decay = 2: at 1 or more"),
         ({"head_optim": {"schedule": {"decay": "step"}}}, "here: head_optim.schedule.milestones = (): fractions of the run"),
-        ({"train": {"steps": 0}, "model": {"layer": 1}}, "here: unknown key 'model.layer'; did you mean 'layers'?"),
+        ({"train": {"step": 1}, "model": {"layers": 0}}, "here: unknown key 'train.step'; did you mean 'steps'?"),
     ],
 )
 def test_bad_values_are_refused_by_their_whole_name(values: Any, text: str) -> None:
