@@ -9,7 +9,7 @@ ratios of medians. The peak is of step() alone, bytes a parameter. The losses of
 import argparse
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
-from pipeline.config.load import load_recipe
+from pipeline.config.load import changed, load_recipe
 from pipeline.distributed.launch import world_from
 from pipeline.engine import build as engine
 from pipeline.engine import processes
@@ -52,7 +52,7 @@ class Variant:
     def build(self, system: System, device: torch.device) -> None:
         """The engine, from seed 0."""
         torch.manual_seed(0)
-        config = replace(system.config, train=replace(system.config.train, update_elements=self.update_elements))
+        config = changed(system.config, {"train.update_elements": self.update_elements})
         mechanics = load_ds_config(config.train.ds_config)
         mechanics["zero_optimization"] |= self.zero
         model = real_model(config, system.vocab_size).to(device)

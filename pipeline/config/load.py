@@ -1,40 +1,39 @@
 """A configuration read: recipe (TOML), `--set` over it, or the plain values that a run has stored."""
 
-import dataclasses
-import math
 import tomllib
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from pydantic import ValidationError
+
+from pipeline.config.refusal import refusal, unknown_key
 from pipeline.config.schema import RunConfig
 from preprocessing.base.command_line import nearest
 
 RECIPES = Path(__file__).parent / "recipes"
+EXTENDS = "extends"
 
 
-def as_dict(config: Any) -> dict[str, Any]:
+def as_dict(config: RunConfig) -> dict[str, Any]:
     """The configuration as nested plain values (infinite numbers as the string "inf", for strict JSON)."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, tuple):
-            return [plain(v) for v in value]
-        return "inf" if isinstance(value, float) and math.isinf(value) else value
-
-    result = plain(config)
-    assert isinstance(result, dict)
-    return result
+    return config.model_dump(mode="json")
 
 
 def from_dict(values: Mapping[str, Any], where: str) -> RunConfig:
     """A RunConfig from nested plain values; `where` names their origin in errors. ValueError on a bad key or value."""
-    built = _build(RunConfig, values, where, prefix="")
-    assert isinstance(built, RunConfig)
-    return built
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {refusal(error, RunConfig)}") from error
+
+
+def changed(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A copy with other values ({"optim.lr": 0.1}), validated as a whole. ValueError on a bad key or value."""
+    plain = as_dict(config)
+    for key, value in values.items():
+        _put(plain, key, value)
+    return from_dict(plain, where=f"with other {', '.join(values)}")
 
 
 def recipe_names() -> list[str]:
@@ -45,18 +44,54 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The recipe called `name` (or the TOML file at that path) under `--set` overrides ("optim.lr=0.1").
 
-    Raises ValueError on an unknown recipe, key or value, naming the nearest legal one.
+    A recipe may extend another: `extends = "base"`, or a path from where it lies itself. Raises ValueError on an unknown
+    recipe, key or value, naming the nearest legal one.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
         raise ValueError(f"no recipe {name!r}: {nearest(name, recipe_names())}, or the path of a .toml file")
+    values, where = _read([path])
+    for override in overrides:
+        _apply_override(values, override)
+    return from_dict(values, where + " with --set" * bool(overrides))
+
+
+def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
+    """The values of the last of `files`, each of which extends the next, over those of the recipe that it extends itself; and
+    the name that errors give to them."""
+    path, where = files[-1], "recipe " + " extends ".join(file.name for file in files)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        _apply_override(values, override)
-    return from_dict(values, where=f"recipe {path.name}" + (" with --set" if overrides else ""))
+    legal = [*RunConfig.model_fields, EXTENDS]
+    for key in values:
+        if key not in legal:
+            raise ValueError(f"{where}: {unknown_key([key], legal)}")
+    if EXTENDS not in values:
+        return values, where
+    name = values.pop(EXTENDS)
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: {EXTENDS} = {name!r}, expected the name of a recipe, or the path of a .toml file")
+    parent = path.parent / name if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not parent.is_file():
+        raise ValueError(
+            f"{where}: {EXTENDS} = {name!r}: no such recipe; {nearest(name, recipe_names())}, or the path of a .toml file"
+        )
+    if parent.resolve() in [file.resolve() for file in files]:
+        raise ValueError(f"{where}: {EXTENDS} = {name!r}: a circle; one of them has to stand on its own")
+    inherited, where = _read([*files, parent])
+    return _merged(inherited, values), where
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables in one, key by key; where both have a value, it is that of `above`."""
+    both = {key: _merged(below[key], above[key]) for key in below.keys() & above.keys() if _are_tables(below[key], above[key])}
+    return {**below, **above, **both}
+
+
+def _are_tables(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -69,42 +104,17 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # an unquoted string
-    *sections, leaf = key.strip().split(".")
+    try:
+        _put(values, key.strip(), value)
+    except ValueError as error:
+        raise ValueError(f"--set {override}: {error}") from error
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key in nested sections."""
+    *sections, leaf = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ValueError(f"--set {override}: {section} is a value, not a section")
+            raise ValueError(f"{section} is a value, not a section")
     values[leaf] = value
-
-
-def _build(cls: type, values: Any, where: str, prefix: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: {prefix.rstrip('.')} is a section of keys, got {values!r}")
-    hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise ValueError(f"{where}: unknown key {prefix + key!r}; {nearest(key, hints)}")
-    return cls(**{key: _convert(hints[key], value, where, prefix + key) for key, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where, prefix=key + ".")
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value in arguments:
-            return value
-        raise ValueError(f"{where}: {key} = {value!r}; {nearest(str(value), map(str, arguments))}")
-    if origin is tuple:
-        if isinstance(value, (list, tuple)) and (arguments[-1] is Ellipsis or len(value) == len(arguments)):
-            return tuple(_convert(arguments[0], v, where, key) for v in value)
-    elif hint is float and value == "inf":
-        return math.inf
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
-        return float(value)
-    elif (hint is float and isinstance(value, float)) or (
-        isinstance(hint, type) and type(value) is hint
-    ):  # nan and inf have their own refusals
-        return value
-    expected = hint.__name__ if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) else str(hint)
-    raise ValueError(f"{where}: {key} = {value!r}, expected {expected}")

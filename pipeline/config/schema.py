@@ -1,201 +1,229 @@
 """The configuration of a run: typed, strict, one owner per value.
 
-recipe (TOML) -> `--set section.key=value` -> RunConfig, frozen and validated. Nothing here depends on the corpus, the
-machine or the launcher: those are checked against it where they meet (`batch_arithmetic`, the corpus manifest).
+recipe (TOML) -> `--set section.key=value` -> RunConfig, frozen and validated: a bound stands beside its field, a rule about
+several fields in the lowest section that has them all. Nothing here depends on the corpus, the machine or the launcher: those
+are checked against it where they meet (`batch_arithmetic`, the corpus manifest).
+
+A rule raises ValueError. That of a field says what is expected of it, for `load.from_dict` puts key and value before it; that
+of a section names its keys in full.
 """
 
-import dataclasses
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.config.update_rule import update_problem
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+def _as_float(value: Any) -> Any:
+    """An int is a number, too, if a float can hold it; "inf" is infinity, which strict JSON cannot say otherwise."""
+    if value == "inf":
+        return math.inf
+    return float(value) if type(value) is int and abs(value) < 1e300 else value
+
+
+def _as_plain(value: float) -> float | str:
+    return "inf" if math.isinf(value) else value
+
+
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_float)]
+NonNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_float)]
+PositiveOrInfinite = Annotated[float, Field(gt=0), BeforeValidator(_as_float), PlainSerializer(_as_plain)]
+Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), BeforeValidator(_as_float)]
+Betas = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # not strict: TOML and JSON have lists
+
+
+class Section(BaseModel):
+    """A part of the configuration. Made from the types named here and no others, and never changed (`load.changed` copies)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class ModelConfig(Section):
     """Shape and wiring. The vocabulary's size is the corpus's."""
 
-    encoder: Literal["sibert-a", "sibert-d", "bert"] = "sibert-a"  # model/encoder.py says what each is
-    head: Literal["paper", "invariant", "tied"] = "paper"  # model/heads.py
-    layers: int = 12
-    width: int = 768
-    heads: int = 12
-    ffn_width: int = 3072
-    max_seq_len: int = 512
-    init_std: float = 0.02  # truncated normal, paper section 5
-    init: Literal["normal", "balanced"] = "normal"  # pipeline/init
-    score_offset: float = 0.0  # where query and key biases start (init/normal.py); 0 as in the paper
+    encoder: Literal["sibert-a", "sibert-d", "bert"] = "sibert-a"  # the wiring: pipeline/model/encoder.py says what each is
+    head: Literal["paper", "invariant", "tied"] = "paper"  # what turns states into logits: pipeline/model/heads.py
+    layers: PositiveInt = 12  # how many the encoder has
+    width: PositiveInt = 768  # of a hidden state
+    heads: PositiveInt = 12  # of attention in each layer; they share the width evenly
+    ffn_width: PositiveInt = 3072  # inside the feed-forward part of a layer
+    max_seq_len: PositiveInt = 512  # how many positions have an embedding
+    init_std: PositiveNumber = 0.02  # of the truncated normal that weights start from, paper section 5
+    init: Literal["normal", "balanced"] = "normal"  # how weights start: pipeline/init/normal.py or balanced.py
+    score_offset: NonNegativeNumber = 0.0  # where query and key biases start (pipeline/init/normal.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
-    tau: float = 1.0  # of the invariant head only: logits are τ·cosine·sqrt(D)
+    tau: PositiveNumber = 1.0  # of the invariant head only: logits are τ·cosine·sqrt(D)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"model.width = {self.width} is not divisible by model.heads = {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _head_suits_encoder(self) -> Self:
+        if (self.encoder == "bert") != (self.head == "tied"):
+            raise ValueError(
+                f"model.encoder = {self.encoder!r} with model.head = {self.head!r}: bert has the tied head, and a head tied "
+                "to the embedding breaks SIBERT's invariance (use paper or invariant)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balanced_start_suits_model(self) -> Self:
+        if self.init == "balanced" and (self.encoder, self.head) != ("sibert-d", "invariant"):
+            raise ValueError(
+                f"model.init = 'balanced' with model.encoder = {self.encoder!r} and model.head = {self.head!r}: only in "
+                "sibert-d with the invariant head is every matrix scale invariant by itself; use 'normal'"
+            )
+        return self
 
 
-@dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Section):
     """What a sample is."""
 
-    objective: Literal["mlm", "mlm+nsp"] = "mlm"
-    seq_len: int = 128
-    mask_fraction: float = 0.15
+    objective: Literal["mlm", "mlm+nsp"] = "mlm"  # masked tokens alone, or BERT's next sentence prediction with them
+    seq_len: Annotated[int, Field(ge=8)] = 128  # tokens of a sequence, special ones included
+    mask_fraction: Fraction = 0.15  # of a sequence's tokens, to be predicted
 
 
-@dataclass(frozen=True)
-class BatchConfig:
+class BatchConfig(Section):
     """The global batch is the recipe's; accumulation follows from the launcher's world size."""
 
-    global_sequences: int = 256
-    micro_sequences: int = 32
+    global_sequences: PositiveInt = 256  # of one update, over all ranks
+    micro_sequences: PositiveInt = 32  # of one forward pass of one rank
 
 
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Learning rate over the run: linear warm-up, then the named decay."""
+class ScheduleConfig(Section):
+    """Learning rate over the run: linear warm-up, then the named decay (pipeline/optim/schedules.py)."""
 
-    decay: Literal["linear", "step", "constant"] = "linear"
-    warmup_steps: int = 0
-    milestones: tuple[float, ...] = ()  # of `step`: fractions of the run at which the rate falls
-    factor: float = 0.1  # of `step`: what it is multiplied by at each milestone
+    decay: Literal["linear", "step", "constant"] = "linear"  # to 0 at the end, by a factor at milestones, or not at all
+    warmup_steps: NonNegativeInt = 0  # in which the rate rises from 0; 0: it starts at its peak
+    # of `step`: fractions of the run at which the rate falls
+    milestones: Annotated[tuple[PositiveNumber, ...], Field(strict=False, validate_default=True)] = ()
+    factor: PositiveNumber = 0.1  # of `step`: what it is multiplied by at each milestone
+
+    @field_validator("milestones")
+    @classmethod
+    def _milestones_are_within_the_run(cls, milestones: tuple[float, ...], others: ValidationInfo) -> tuple[float, ...]:
+        if others.data.get("decay") == "step" and not (milestones and all(milestone < 1 for milestone in milestones)):
+            raise ValueError("fractions of the run, between 0 and 1")
+        return milestones
 
 
-@dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Section):
     """The encoder's optimiser: `sgd` is SGD + weight decay + relative global clipping (Algorithm 1)."""
 
-    rule: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 8e-4
-    weight_decay: float = 1e-2
-    clip_c: float = 2.0  # sgd only: C of the slides; the paper's table has 4; inf means no clipping
-    clip_over: Literal["all", "matrix"] = (
-        "all"  # sgd only: one norm of everything (the paper), or one of each matrix (sibert-d)
-    )
-    max_grad_norm: float = 1.0  # adamw only: the usual clipping by global norm
-    betas: tuple[float, float] = (0.9, 0.999)  # adamw only
-    eps: float = 1e-6  # adamw only
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    rule: Literal["sgd", "adamw"] = "sgd"  # adamw, the baseline, trains the head as well
+    lr: PositiveNumber = 8e-4  # η at the schedule's peak
+    weight_decay: NonNegativeNumber = 1e-2  # λ: a step takes ηλ of the weights away
+    clip_c: PositiveOrInfinite = 2.0  # sgd only: C of the slides; the paper's table has 4; inf means no clipping
+    # sgd only: one norm of everything (the paper), or one of each matrix (sibert-d)
+    clip_over: Literal["all", "matrix"] = "all"
+    max_grad_norm: PositiveOrInfinite = 1.0  # adamw only: the usual clipping by global norm
+    betas: Betas = (0.9, 0.999)  # adamw only: how much of its two moments a step keeps
+    eps: PositiveNumber = 1e-6  # adamw only: added to the root of the second moment
+    schedule: ScheduleConfig = ScheduleConfig()  # of lr
+
+    @model_validator(mode="after")
+    def _update_can_be(self) -> Self:
+        problem = update_problem(self.rule, self.lr, self.weight_decay, self.clip_c, section="optim.")
+        if problem:
+            raise ValueError(problem)
+        return self
 
 
-@dataclass(frozen=True)
-class HeadOptimConfig:
+class HeadOptimConfig(Section):
     """LAMB for the parameters that are not scale invariant; unused where there are none (invariant head, AdamW)."""
 
-    lr: float = 8e-4
-    weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    lr: PositiveNumber = 8e-4  # at the schedule's peak
+    weight_decay: NonNegativeNumber = 1e-2  # of matrices; biases and LayerNorm are not decayed
+    betas: Betas = (0.9, 0.999)  # how much of its two moments a step keeps
+    eps: PositiveNumber = 1e-6  # added to the root of the second moment
+    schedule: ScheduleConfig = ScheduleConfig()  # of lr
+
+    @model_validator(mode="after")
+    def _update_can_be(self) -> Self:
+        problem = update_problem("lamb", self.lr, self.weight_decay, section="head_optim.")
+        if problem:
+            raise ValueError(problem)
+        return self
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section):
     """The run: its length, its rhythm and its seed."""
 
-    steps: int = 1000
-    seed: int = 0
-    ds_config: str = "zero1"  # a file of ds_configs/, or a path
-    log_every_steps: int = 10
-    eval_every_steps: int = 100
-    eval_sequences: int = 512  # held-out sequences of each evaluation; the last one takes them all
-    checkpoint_every_steps: int = 500
-    keep_last_checkpoints: int = 0  # the newest so many are kept; 0: all, none is ever deleted
-    keep_every_steps: int = 0  # of the older ones, those at multiples of this are kept, too; 0: none
+    steps: PositiveInt = 1000  # updates in all
+    seed: NonNegativeInt = 0  # of the initial weights, the order of samples, and the masks
+    ds_config: str = "zero1"  # DeepSpeed's mechanics: a file of ds_configs/, or a path
+    log_every_steps: PositiveInt = 10  # a line of metrics.jsonl
+    eval_every_steps: PositiveInt = 100  # the loss on held-out text
+    eval_sequences: PositiveInt = 512  # held-out sequences of each evaluation; the last one takes them all
+    checkpoint_every_steps: PositiveInt = 500  # and one at the end
+    keep_last_checkpoints: NonNegativeInt = 0  # the newest so many are kept; 0: all, none is ever deleted
+    keep_every_steps: NonNegativeInt = 0  # of the older ones, those at multiples of this are kept, too; 0: none
     activation_checkpointing: bool = False  # keep one tensor a layer and compute the layers again in the backward pass
-    update_elements: int = 1_000_000  # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once
+    # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once (pipeline/optim/groups.py)
+    update_elements: NonNegativeInt = 1_000_000
     split_masters: bool = True  # in bf16: fp32 masters as bf16 parameters and 16 bits more (ZeRO 1-3, not offloaded)
-    timeout_s: float = 300.0  # a run that gets no further for so long ends, and says which rank is to blame
-    max_nonfinite_steps: int = 5  # so many skipped steps in a row end the run with an error
+    timeout_s: PositiveNumber = 300.0  # a run that gets no further for so long ends, and says which rank is to blame
+    max_nonfinite_steps: PositiveInt = 5  # so many skipped steps in a row end the run with an error
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything a run is. `load_recipe` makes one; `as_dict` and `from_dict` round-trip it through JSON."""
+class RunConfig(Section):
+    """Everything a run is. `load.load_recipe` makes one; `load.as_dict` and `load.from_dict` round-trip it through JSON."""
 
-    description: str = ""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    head_optim: HeadOptimConfig = field(default_factory=HeadOptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    description: str = ""  # prose, for people
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    batch: BatchConfig = BatchConfig()
+    optim: OptimConfig = OptimConfig()
+    head_optim: HeadOptimConfig = HeadOptimConfig()
+    train: TrainConfig = TrainConfig()
 
-    def __post_init__(self) -> None:
-        validate(self)
+    @model_validator(mode="after")
+    def _every_position_has_an_embedding(self) -> Self:
+        if self.data.seq_len > self.model.max_seq_len:
+            raise ValueError(f"data.seq_len = {self.data.seq_len} exceeds model.max_seq_len = {self.model.max_seq_len}")
+        return self
 
+    @model_validator(mode="after")
+    def _relative_clipping_is_of_invariant_models(self) -> Self:
+        if self.optim.rule == "sgd" and self.model.encoder == "bert" and not math.isinf(self.optim.clip_c):
+            raise ValueError("model.encoder = 'bert' is not scale invariant: relative clipping needs optim.clip_c = inf there")
+        if self.optim.clip_over == "matrix" and (self.optim.rule != "sgd" or self.model.encoder != "sibert-d"):
+            raise ValueError(
+                f"optim.clip_over = 'matrix' with optim.rule = {self.optim.rule!r} and model.encoder = "
+                f"{self.model.encoder!r}: only in sibert-d is every matrix scale invariant by itself; use 'all'"
+            )
+        return self
 
-def validate(config: RunConfig) -> None:
-    """Raise ValueError where values contradict each other or the mathematics."""
-    _check_positive(config)
-    _validate_model(config.model, config.data)
-    _validate_optim(config.optim, config.model)
-    for name, optim in (("optim", config.optim), ("head_optim", config.head_optim)):
-        _validate_rates(name, optim, config.train.steps)
+    @model_validator(mode="after")
+    def _balanced_start_suits_optimiser(self) -> Self:
+        if self.model.init == "balanced" and (self.optim.rule != "sgd" or self.optim.weight_decay == 0):
+            raise ValueError(
+                "model.init = 'balanced' is the equilibrium of SGD with weight decay: set optim.rule = 'sgd' and λ > 0"
+            )
+        return self
 
-
-def _validate_model(model: ModelConfig, data: DataConfig) -> None:
-    if model.width % model.heads:
-        raise ValueError(f"model.width = {model.width} is not divisible by model.heads = {model.heads}")
-    if data.seq_len > model.max_seq_len:
-        raise ValueError(f"data.seq_len = {data.seq_len} exceeds model.max_seq_len = {model.max_seq_len}")
-    if data.seq_len < 8:
-        raise ValueError(f"data.seq_len = {data.seq_len}: at least 8")
-    if not 0 < data.mask_fraction < 1:
-        raise ValueError(f"data.mask_fraction = {data.mask_fraction}: expected between 0 and 1")
-    if (model.encoder == "bert") != (model.head == "tied"):
-        raise ValueError(
-            f"model.encoder = {model.encoder!r} with model.head = {model.head!r}: bert has the tied head, and a head tied "
-            "to the embedding breaks SIBERT's invariance (use paper or invariant)"
-        )
-    if model.init == "balanced" and (model.encoder, model.head) != ("sibert-d", "invariant"):
-        raise ValueError(
-            f"model.init = 'balanced' with model.encoder = {model.encoder!r} and model.head = {model.head!r}: only in "
-            "sibert-d with the invariant head is every matrix scale invariant by itself; use 'normal'"
-        )
-
-
-def _validate_optim(optim: OptimConfig, model: ModelConfig) -> None:
-    if optim.rule == "sgd" and model.encoder == "bert" and not math.isinf(optim.clip_c):
-        raise ValueError("model.encoder = 'bert' is not scale invariant: relative clipping needs optim.clip_c = inf there")
-    if not optim.clip_c > 1:
-        raise ValueError(f"optim.clip_c = {optim.clip_c}: C must exceed 1 (C <= 1 clips at equilibrium), inf for none")
-    if optim.rule == "sgd" and optim.weight_decay == 0 and not math.isinf(optim.clip_c):
-        raise ValueError("optim.weight_decay = 0 makes the clip threshold 0 and no step would move: set optim.clip_c = inf")
-    if optim.clip_over == "matrix" and (optim.rule != "sgd" or model.encoder != "sibert-d"):
-        raise ValueError(
-            f"optim.clip_over = 'matrix' with optim.rule = {optim.rule!r} and model.encoder = {model.encoder!r}: only in "
-            "sibert-d is every matrix scale invariant by itself; use 'all'"
-        )
-    if model.init == "balanced" and (optim.rule != "sgd" or optim.weight_decay == 0):
-        raise ValueError(
-            "model.init = 'balanced' is the equilibrium of SGD with weight decay: set optim.rule = 'sgd' and λ > 0"
-        )
-
-
-def _validate_rates(name: str, optim: OptimConfig | HeadOptimConfig, steps: int) -> None:
-    schedule = optim.schedule
-    if optim.lr * optim.weight_decay >= 1:
-        product = optim.lr * optim.weight_decay
-        raise ValueError(f"{name}.lr * {name}.weight_decay = {product:g}: at 1 or more a step would erase the weights")
-    if not all(beta < 1 for beta in optim.betas):
-        raise ValueError(f"{name}.betas = {optim.betas}: each must be below 1")
-    if schedule.decay == "step" and not (schedule.milestones and all(milestone < 1 for milestone in schedule.milestones)):
-        raise ValueError(f"{name}.schedule.milestones = {schedule.milestones}: fractions of the run, between 0 and 1")
-    if schedule.warmup_steps >= steps:
-        raise ValueError(f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {steps}")
-
-
-_MAY_BE_ZERO = {
-    *("weight_decay", "warmup_steps", "seed", "score_offset"),
-    *("keep_last_checkpoints", "keep_every_steps", "update_elements"),
-}
-
-
-def _check_positive(section: Any, prefix: str = "") -> None:
-    for f in dataclasses.fields(section):
-        value = getattr(section, f.name)
-        if dataclasses.is_dataclass(value):
-            _check_positive(value, f"{prefix}{f.name}.")
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
-                continue
-            low_enough = number >= 0 if f.name in _MAY_BE_ZERO else number > 0
-            finite = math.isfinite(number) or (f.name in {"clip_c", "max_grad_norm"} and number > 0)
-            if not (low_enough and finite):
-                expected = "a number not below zero" if f.name in _MAY_BE_ZERO else "a number above zero"
-                raise ValueError(f"{prefix}{f.name} = {number}: expected {expected}")
+    @model_validator(mode="after")
+    def _warmup_ends_within_the_run(self) -> Self:
+        for name, schedule in (("optim", self.optim.schedule), ("head_optim", self.head_optim.schedule)):
+            if schedule.warmup_steps >= self.train.steps:
+                raise ValueError(
+                    f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {self.train.steps}"
+                )
+        return self

@@ -1,10 +1,10 @@
 """Systems side by side: predicted, and measured where that was asked for; as text and as JSON."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.config.load import from_dict
+from pipeline.config.load import changed, from_dict
 from pipeline.config.schema import RunConfig
 from pipeline.memory.measure import Measurement
 from pipeline.memory.predict import Prediction, predict
@@ -49,11 +49,11 @@ def systems(
                 configs.setdefault(name_of(other), other)
         adam = with_adam(config)
         configs.setdefault(name_of(adam), adam)
-        configs[f"{name_of(adam)}, {WHOLE}"] = replace(adam, train=replace(adam.train, split_masters=False))
-        by_itself = replace(adam.train, split_masters=False, update_elements=0)
-        configs[f"{name_of(adam)}, all at once"] = replace(adam, train=by_itself)
+        configs[f"{name_of(adam)}, {WHOLE}"] = changed(adam, {"train.split_masters": False})
+        by_itself = changed(adam, {"train.split_masters": False, "train.update_elements": 0})
+        configs[f"{name_of(adam)}, all at once"] = by_itself
     weighed = [
-        System(name, replace(c, train=replace(c.train, ds_config=mechanics_of(c, stage))), vocab_size, world_size)
+        System(name, changed(c, {"train.ds_config": mechanics_of(c, stage)}), vocab_size, world_size)
         for stage in stages
         for name, c in configs.items()
     ]

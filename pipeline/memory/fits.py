@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.config.load import changed
 from pipeline.memory.predict import MOST_LAYERS, model_states, predict
 from pipeline.memory.system import System, with_layers
 
@@ -86,4 +87,4 @@ def in_units(size: int) -> str:
 
 def with_micro(system: System, micro: int) -> System:
     """The same with another micro batch."""
-    return replace(system, config=replace(system.config, batch=replace(system.config.batch, micro_sequences=micro)))
+    return replace(system, config=changed(system.config, {"batch.micro_sequences": micro}))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.ds_config import load_ds_config, precision
+from pipeline.config.load import changed
 from pipeline.config.schema import RunConfig
 from pipeline.data.masking import predictions_per_sequence
 from pipeline.model.pretraining import PretrainingModel, build_model
@@ -115,18 +116,17 @@ def random_inputs(system: System) -> tuple[Tensor | None, ...]:
 
 def with_layers(system: System, layers: int) -> System:
     """The same with another depth."""
-    return replace(system, config=replace(system.config, model=replace(system.config.model, layers=layers)))
+    return replace(system, config=changed(system.config, {"model.layers": layers}))
 
 
 def with_adam(config: RunConfig) -> RunConfig:
     """The same shape and batch as BERT with AdamW."""
-    model = replace(config.model, encoder="bert", head="tied", init="normal", score_offset=0.0)
-    optim = replace(config.optim, rule="adamw", lr=1e-4, weight_decay=0.01, clip_c=float("inf"), clip_over="all")
-    return replace(config, model=model, optim=optim)
+    model = {"model.encoder": "bert", "model.head": "tied", "model.init": "normal", "model.score_offset": 0.0}
+    clipping = {"optim.clip_c": float("inf"), "optim.clip_over": "all"}
+    return changed(config, {**model, "optim.rule": "adamw", "optim.lr": 1e-4, "optim.weight_decay": 0.01, **clipping})
 
 
 def with_head(config: RunConfig, head: str) -> RunConfig:
     """A SIBERT recipe with the other head."""
     assert head in ("paper", "invariant")
-    model = replace(config.model, head=head, init=config.model.init if head == "invariant" else "normal")  # type: ignore[arg-type]
-    return replace(config, model=model)
+    return changed(config, {"model.head": head, "model.init": config.model.init if head == "invariant" else "normal"})

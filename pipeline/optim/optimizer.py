@@ -5,7 +5,8 @@ engine calls `prepare()` once, then step() once per group (stage 3: per sub-grou
 has put into `param_groups`.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
+from pipeline.config.update_rule import update_problem
 from pipeline.model.precision import at_least_fp32
 from pipeline.optim import lamb
 from pipeline.optim.decision import Decision, decide, lamb_directions
@@ -20,26 +22,6 @@ from pipeline.optim.fp32_vector import Fp32Vector, longest_chunk
 from pipeline.optim.partitions import Fragment, Partitions
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-def _check_settings(group: Mapping[str, Any]) -> None:
-    """ValueError where a group's numbers contradict the mathematics."""
-    name, lr, weight_decay = group["name"], group["lr"], group["weight_decay"]
-    if not (lr >= 0 and weight_decay >= 0 and lr * weight_decay < 1):
-        raise ValueError(
-            f"group {name!r}: lr = {lr}, weight_decay = {weight_decay}: expected neither below 0 and a product below 1 "
-            "(at 1 a step would erase the weights)"
-        )
-    if group["rule"] != "sgd":
-        return
-    if not group["clip_c"] > 1:
-        raise ValueError(
-            f"group {name!r}: clip_c = {group['clip_c']}: C must exceed 1 (C <= 1 clips at equilibrium), inf for none"
-        )
-    if weight_decay == 0 and group["clip_c"] != float("inf"):
-        raise ValueError(
-            f"group {name!r}: weight_decay = 0 makes the clip threshold 0 and no step would move: set clip_c = inf"
-        )
 
 
 class PretrainingOptimizer(torch.optim.Optimizer):
@@ -55,7 +37,9 @@ class PretrainingOptimizer(torch.optim.Optimizer):
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         for group in groups:
-            _check_settings(group)
+            problem = update_problem(group["rule"], group["lr"], group["weight_decay"], group.get("clip_c", math.inf))
+            if problem:
+                raise ValueError(f"group {group['name']!r}: {problem}")
         super().__init__([{**group, "index": index} for index, group in enumerate(groups)], {})
         self.all_groups = list(self.param_groups)  # ZeRO swaps param_groups during its step,
         self.source_params = [list(group["params"]) for group in groups]  # and what they hold

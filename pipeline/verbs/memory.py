@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.config.load import load_recipe
+from pipeline.config.load import changed, load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.verbs.arguments import add_recipe_arguments
 
@@ -90,7 +90,7 @@ def _config(args: argparse.Namespace) -> tuple[RunConfig, list[int | None]]:
     config = load_recipe(args.recipe, [*args.overrides, *_overrides(args)])
     if args.precision:
         name = shipped(System("", config, 8).stage, args.precision)
-        config = replace(config, train=replace(config.train, ds_config=name))
+        config = changed(config, {"train.ds_config": name})
     stages = args.zero or [None]
     for stage in stages:
         if stage is not None and stage not in range(4):

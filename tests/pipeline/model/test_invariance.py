@@ -40,8 +40,8 @@ MODELS = settings(deadline=None, derandomize=True, max_examples=40)
 def make(encoder: str, head: str, nsp: bool = False, layers: int = 4, heads: int = 2, seed: int = 1) -> PretrainingModel:
     """Of width 16, with scores well above 0: gradients through nearly empty attention rows are ill-conditioned, and that
     would be measured instead (score_offset in init/normal.py). Rows that are wholly empty are none such."""
-    model = ModelConfig(layers=layers, width=16, heads=heads, ffn_width=24, max_seq_len=LENGTH, score_offset=1.5)
-    model = replace(model, encoder=encoder, head=head)
+    sizes = {"layers": layers, "width": 16, "heads": heads, "ffn_width": 24, "max_seq_len": LENGTH}
+    model = ModelConfig(encoder=encoder, head=head, score_offset=1.5, **sizes)
     config = RunConfig(model=model, data=DataConfig(objective="mlm+nsp" if nsp else "mlm", seq_len=LENGTH))
     return probe_model(config, VOCAB, seed)
 
@@ -254,7 +254,8 @@ def test_an_affine_layer_norm_is_named(eps: float) -> None:
 
 
 def test_a_tied_decoder_is_named() -> None:
-    config = ModelConfig(encoder="sibert-a", head="tied", layers=1, width=16, heads=2, ffn_width=24, max_seq_len=LENGTH)
+    sizes = {"layers": 1, "width": 16, "heads": 2, "ffn_width": 24, "max_seq_len": LENGTH}
+    config = ModelConfig.model_construct(encoder="sibert-a", head="tied", **sizes)  # not validated: it would be refused
     model = build_model(config, VOCAB, False, np.ones(VOCAB))
     problems = quick_check(model, inputs())
     assert problems[0] == "mlm_head decodes by encoder.embedding.token.weight: logits of degree 1"

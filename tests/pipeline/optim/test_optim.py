@@ -174,6 +174,29 @@ def test_every_parameter_is_in_exactly_one_group(recipe: str) -> None:
     assert set(invariant) == (set() if recipe == "tiny-bert" else model.scale_invariant_names())
 
 
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [
+        ({**SGD, "clip_c": 1.0}, "clip_c = 1.0: C must exceed 1"),
+        ({**SGD, "clip_c": math.nan}, "clip_c = nan: C must exceed 1"),
+        ({**SGD, "weight_decay": 0.0}, "weight_decay = 0 makes the clip threshold 0 and no step would move: set clip_c = inf"),
+        ({**SGD, "lr": 20.0}, "lr * weight_decay = 1: at 1 or more a step would erase the weights"),
+        ({**LAMB, "lr": -1.0}, "lr = -1.0, weight_decay = 0.02: expected neither below 0"),
+        ({**LAMB, "lr": math.nan}, "lr = nan, weight_decay = 0.02: expected neither below 0"),
+        ({**LAMB, "rule": "adamw", "lr": 50.0}, "lr * weight_decay = 1: at 1 or more a step would erase the weights"),
+    ],
+)
+def test_numbers_that_no_update_has_are_refused_with_their_group(group: dict, text: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        PretrainingOptimizer([{**group, "name": "the first", "names": ["a"], "params": [nn.Parameter(torch.ones(1))]}])
+    assert str(refusal.value).startswith(f"group 'the first': {text}")
+
+
+def test_a_group_may_stand_still_or_not_decay() -> None:
+    for group in ({**SGD, "lr": 0.0}, {**SGD, "weight_decay": 0.0, "clip_c": math.inf}, {**LAMB, "weight_decay": 0.0}):
+        optimizer_over([{**group, "params": [nn.Parameter(torch.ones(1))]}])
+
+
 def test_a_parameter_in_no_group_or_in_two_is_named() -> None:
     a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
     group = {"name": "sgd", "names": ["a"], "params": [a]}
