@@ -38,6 +38,7 @@ from pipeline.run.directory import check_same, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
+from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
@@ -113,6 +114,7 @@ def _checked_start(job: Job, place: Place) -> Corpus:
             write_object(job.run_dir / "versions.json", versions())
 
     place.ranks.on_main(check)
+    check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
     return corpus
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.load import load_recipe
+from pipeline.config.load import changed, load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.data.batch import Batch
 from pipeline.engine.local import LocalEngine
@@ -157,7 +157,7 @@ def test_the_last_step_is_saved_once_when_its_evaluation_is_broken_off_and_the_n
 
 def test_a_checkpoint_and_an_evaluation_after_the_same_step_are_made_up_for() -> None:
     """A run that was killed between the two starts from the checkpoint and evaluates before it goes on."""
-    config = replace(CONFIG, train=replace(CONFIG.train, checkpoint_every_steps=3))
+    config = changed(CONFIG, {"train.checkpoint_every_steps": 3})
     events = Events()
     trained = trainer(config, log=events, checkpoints=events, evaluate=lambda step, last: {})
     for _ in range(3):
