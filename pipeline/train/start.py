@@ -10,7 +10,7 @@ from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.stop_signals import StopRequest
-from pipeline.distributed.watchdog import Watch
+from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine import processes
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
@@ -35,7 +35,7 @@ def pretrain(job: Job, world: World) -> bool:
     )
     timeout_s = job.config.train.timeout_s
     device = processes.start_processes(world, collective_s=2 * timeout_s + 60)  # the watch comes first, with one line
-    with Watch(world, timeout_s, stop.ask) as watch:
+    with Watchdog(world, timeout_s, stop.ask) as watch:
         ranks = processes.ranks_of()
         corpus = _checked_start(job, ds_dictionary, ranks)
         return Training(job, corpus, world, ranks, ds_dictionary, device, stop, watch).run()

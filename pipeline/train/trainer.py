@@ -20,7 +20,7 @@ from pipeline.data.pretraining import PretrainingData
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.stop_signals import StopRequest
-from pipeline.distributed.watchdog import Watch
+from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine import build as engine
 from pipeline.engine import processes
 from pipeline.init import initial_model as starting_model
@@ -50,7 +50,7 @@ class Training:
         ds_dictionary: dict[str, Any],
         device: torch.device,
         stop: StopRequest,
-        watch: Watch,
+        watch: Watchdog,
     ) -> None:
         self.config, self.recipe, self.corpus, self.run_dir = job.config, job.recipe, corpus, job.run_dir
         self.world, self.ranks, self.device, self.stop, self.watch = world, ranks, device, stop, watch
