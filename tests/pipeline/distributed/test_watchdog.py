@@ -264,7 +264,7 @@ def absent_at_the_start(launch: Launch) -> None:
     job.until(lambda: len(job.exit_codes()) == 2, SOON_S)
     kill(job, 1)
     job.end()
-    for error in (": ValueError: ", ".RankError: "):  # the one that is printed
+    for error in ("ValueError: ", ".RankError: "):  # the one that is printed
         assert sum(line.endswith(f"{error}of 3 ranks 1 did not come within 5 s") for line in job.said[job.err]) == 1
 
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -161,4 +162,9 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    try:
+        serve()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # at once, as the command line does
+    os._exit(0)
