@@ -94,7 +94,7 @@ class Training:
     def _restore(self, found: Checkpoint) -> int:
         """What is not in the model's weights; the size that metrics.jsonl had."""
         self.step, place = found.step, (self.world.rank, self.world.size)
-        recomputed = (self._samples(), self._learning_rate(self.config.optim), engine.loss_scale(self.engine))
+        recomputed = (self._samples(), self._learning_rate(self.config.optim))
         progress = self.ranks.together(lambda: restored(found, *recomputed))
         self.ranks.together(lambda: found.load_fragments(self.optimizer))
         set_rng_states(found.rng_states(*place), self.device)
@@ -251,7 +251,6 @@ class Training:
             updates=self.optimizer.updates,
             attempt=self.attempt,
             lr=self._learning_rate(self.config.optim),
-            loss_scale=engine.loss_scale(self.engine),
             metrics_bytes=self.monitor.position() if self.monitor else 0,
             window_time_s=self.window.time_s,
             window_steps=self.window.steps,
