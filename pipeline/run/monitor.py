@@ -132,8 +132,8 @@ class Monitor:
                 print(text, flush=True)
 
     def position(self) -> int:
-        """For a checkpoint: the bytes of metrics.jsonl once everything handed in is in it, which is its size now but for what
-        an outage holds back."""
+        """For a checkpoint: the size of metrics.jsonl in bytes once all records so far are in it, those included that wait in
+        memory while the disk is full or away."""
         return self._metrics.position()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a step is told as: the sums since the last record, and a record's names and numbers."""
+"""What is logged of training: the sums since the last record, and the names and values of a record."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,15 @@ from pipeline.config.schema import RunConfig
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.statistics import NormStatistics
 
-# |<x, g>|/(||x||·||g||) of a scale invariant model is rounding alone: above this it is not that any more.
+# |<x, g>|/(||x||·||g||) is 0 for a scale invariant model but for rounding; larger than this it cannot be rounding.
 LARGEST_COSINE = {"fp32": 1e-5, "bf16": 1e-2}
 
 
 @dataclass
 class Window:
-    """This rank's sums since the last record: [loss, predictions] in float64, the time, and the steps. A checkpoint between two
-    records holds them, so that a resumed run writes the records that an undisturbed one writes."""
+    """This rank's sums since the last record. `loss`: [sum of the token losses, sum of their weights] in float64; `time_s` and
+    `steps` of training. A checkpoint between two records contains them, so that a resumed run writes the same records as one
+    that was never interrupted."""
 
     loss: Tensor
     time_s: float = 0.0
@@ -25,21 +26,22 @@ class Window:
 
     @classmethod
     def empty(cls, device: torch.device) -> "Window":
-        """Nothing summed yet."""
+        """A window of no steps, with its tensor on the device."""
         return cls(torch.zeros(2, dtype=torch.float64, device=device))
 
     def add(self, token_loss_N: Tensor, weights: Tensor) -> None:
-        """One micro batch."""
+        """Add one micro batch: the loss of each prediction and their weights."""
         self.loss += torch.stack([token_loss_N.sum(), weights.sum()]).double()
 
     def end_step(self, time_s: float) -> None:
-        """One step is complete."""
+        """Count one complete step, which took `time_s`."""
         self.time_s += time_s
         self.steps += 1
 
 
 def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: NormStatistics) -> dict[str, Any]:
-    """What the last step decided, in the metrics' names."""
+    """Learning rates, norms and clipping of the optimiser's last step, under the names that metrics.jsonl has for them. None
+    where a value does not apply to the configuration."""
     groups, decision = optimizer.all_groups, optimizer.last_decision
     lr = next((g["lr"] for g in groups if g["rule"] != "lamb"), groups[0]["lr"])
     weight_decay = config.optim.weight_decay
@@ -62,7 +64,8 @@ def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: 
 
 
 def cosine_alarm(step: int, cosine: float | None, precision: str) -> str | None:
-    """What to say if the trained function is not scale invariant any more; None if it is, or if this cannot be told."""
+    """The alarm if `cosine` shows that the trained function is no longer scale invariant; None if it still is, or if there is
+    no cosine."""
     if cosine is None or abs(cosine) <= LARGEST_COSINE[precision]:
         return None
     return (
