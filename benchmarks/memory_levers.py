@@ -19,8 +19,8 @@ from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.config.load import changed, load_recipe
 from pipeline.distributed.launch import world_from
-from pipeline.engine import build as engine
-from pipeline.engine import processes
+from pipeline.engine.build import build_engine
+from pipeline.engine.processes import start_processes
 from pipeline.memory.live import LiveBytes, count_on_all_threads
 from pipeline.memory.system import System, random_inputs, real_model
 from pipeline.optim.groups import parameter_groups
@@ -58,7 +58,7 @@ class Variant:
         model = real_model(config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, config))
         batch = BatchArithmetic(1, system.micro_sequences, 1, system.micro_sequences)
-        self.built = engine.build_engine(model, optimizer, deepspeed_dictionary(mechanics, batch), device, self.split)
+        self.built = build_engine(model, optimizer, deepspeed_dictionary(mechanics, batch), device, self.split)
         for group in optimizer.all_groups:
             group["lr"] = LR
         if not self.own_norms:
@@ -94,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     system = System("it", load_recipe("base", [*SETTINGS, f"model.layers={args.layers}"]), VOCABULARY)
     count_on_all_threads()
-    device = processes.start_processes(world_from(os.environ))
+    device = start_processes(world_from(os.environ))
     variants = [
         Variant("as DeepSpeed does it", BEFORE, 0, own_norms=False),
         Variant("without its norms", BEFORE, 0, own_norms=True),

@@ -1,7 +1,7 @@
 """Where a run stands: what a checkpoint says beside the tensors, and what a resume takes from it.
 
 Only what cannot be recomputed is restored. The learning rate and the sample cursor follow from the step, the clip threshold
-from the norms of the moment; the first two are stored to be compared, the threshold is not stored at all.
+from the current norms; the first two are stored to be compared, the threshold is not stored at all.
 """
 
 import datetime
@@ -20,7 +20,6 @@ class Progress:
     updates: int  # applied, that is without the skipped steps: LAMB's and AdamW's bias correction
     attempt: int  # starts so far
     lr: float  # of the next step
-    loss_scale: float
     metrics_bytes: int  # of metrics.jsonl, on rank 0
     window_time_s: float
     window_steps: int
@@ -44,14 +43,16 @@ def manifest_of(
     }
 
 
-def restored(found: Checkpoint, samples: int, lr: float, loss_scale: float) -> Progress:
-    """The progress of a checkpoint; ValueError if what is recomputed here (all but the checkpoint) is not what was stored."""
-    progress = Progress(**found.manifest["progress"])
-    for name, here in (("samples", samples), ("lr", lr), ("loss_scale", loss_scale)):
-        stored = getattr(progress, name)
-        if stored != here:
+def restored(found: Checkpoint, samples: int, lr: float) -> Progress:
+    """The progress of a checkpoint; ValueError if the samples or the learning rate that follow from its step here are not those
+    that it stored."""
+    stored = {key: value for key, value in found.manifest["progress"].items() if key != "loss_scale"}  # older ones have: 1.0
+    progress = Progress(**stored)
+    for name, here in (("samples", samples), ("lr", lr)):
+        there = getattr(progress, name)
+        if there != here:
             raise ValueError(
-                f"{found.directory}: {name} after step {found.step} was {stored!r} when it was saved and is {here!r} now: "
+                f"{found.directory}: {name} after step {found.step} was {there!r} when it was saved and is {here!r} now: "
                 "another version of this program would train another run; use the one in its manifest"
             )
     return progress

@@ -1,4 +1,4 @@
-"""Signs of life: what every rank tells all others through the rendezvous store, and what two looks at them say."""
+"""What every rank publishes of itself in the rendezvous store, and what the heartbeats of all ranks say about the run."""
 
 import json
 import os
@@ -16,16 +16,21 @@ from torch.distributed import DistError, DistStoreError, PrefixStore, Store, TCP
 from pipeline.distributed.launch import World
 from preprocessing.base.command_line import RankError
 
-NAMED_RANKS = 4  # of more than these a line gives the number
-SETTLED = "settled"
+NAMED_RANKS = 4  # a line names this many ranks and counts the others
+VERDICT = "verdict"  # the key under which the ranks find that one of them is ending the run, and why
+ANSWER_INTERVALS = 6  # whatever runs, on a busy machine too, has published and been answered after so many intervals
 
 
 @dataclass(frozen=True)
-class Sign:
-    """What a rank publishes of itself. `life` grows while the process runs, `progress` with the beats that all ranks have;
-    `quiet_s`: seconds since the last beat, which was at `where`; processes of one `machine` see each other's pids."""
+class Heartbeat:
+    """What one rank says of itself at one moment.
 
-    life: int
+    `published` grows with each heartbeat, so it stands still when the process is dead, suspended or cut off. `progress` counts
+    the places in the program that the main thread has reached, equally on all ranks; the last one was `where`, `quiet_s`
+    seconds ago. `ended`: the rank has left the run on purpose. Processes with the same `machine` see each other's pids.
+    """
+
+    published: int
     progress: int
     where: str
     quiet_s: float
@@ -35,96 +40,123 @@ class Sign:
     pid: int
 
 
-Signs = Sequence[Sign]  # in rank order
+Heartbeats = Sequence[Heartbeat]  # in rank order
 
 
-def named(ranks: Sequence[int], signs: Signs) -> str:
-    """rank 1 (host n2, pid 77); the first few of many."""
-    shown = [f"{rank} (host {signs[rank].host}, pid {signs[rank].pid})" for rank in ranks[:NAMED_RANKS]]
+def describe_ranks(ranks: Sequence[int], heartbeats: Heartbeats) -> str:
+    """For example "rank 1 (host n2, pid 77)"; of many ranks the first few and the number of the others."""
+    shown = [f"{rank} (host {heartbeats[rank].host}, pid {heartbeats[rank].pid})" for rank in ranks[:NAMED_RANKS]]
     more = f" and {len(ranks) - NAMED_RANKS} more" if len(ranks) > NAMED_RANKS else ""
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(shown)}{more}"
 
 
-def gone(before: Signs, after: Signs) -> list[int]:
-    """The ranks without a sign of life between two looks that took no leave."""
-    return [rank for rank, (b, a) in enumerate(zip(before, after, strict=True)) if a.life == b.life and not a.ended]
+def silent_ranks(before: Heartbeats, after: Heartbeats) -> list[int]:
+    """The ranks that have published nothing between two readings, though they have not left the run."""
+    return [rank for rank, (b, a) in enumerate(zip(before, after, strict=True)) if a.published == b.published and not a.ended]
 
 
-def tell_gone(ranks: Sequence[int], signs: Signs, why: str) -> str:
-    """The line about ranks that are no more."""
-    return f"lost {named(ranks, signs)}, last seen at {signs[ranks[0]].where}: {why}"
+def lost_line(ranks: Sequence[int], heartbeats: Heartbeats, why: str) -> str:
+    """The line about ranks whose process is dead, suspended or cut off."""
+    return f"lost {describe_ranks(ranks, heartbeats)}, last seen at {heartbeats[ranks[0]].where}: {why}"
 
 
-def tell_ended(signs: Signs) -> str | None:
-    """The line about ranks that took their leave while others, of which this is one, wait for them; None without such."""
-    ended = [rank for rank, sign in enumerate(signs) if sign.ended]
-    if not ended or len(ended) == len(signs):
+def ended_line(heartbeats: Heartbeats) -> str | None:
+    """The line about ranks that have left the run while others, this one among them, wait for them; None if there are none."""
+    ended = [rank for rank, heartbeat in enumerate(heartbeats) if heartbeat.ended]
+    if not ended or len(ended) == len(heartbeats):
         return None
-    return f"{named(ended, signs)} ended at {signs[ended[0]].where}, and the others wait"
+    return f"{describe_ranks(ended, heartbeats)} ended at {heartbeats[ended[0]].where}, and the others wait"
 
 
-def tell_stuck(signs: Signs) -> str:
-    """The line about ranks that all live, of which none gets on: who is behind the furthest, or that none is."""
-    furthest = max(sign.progress for sign in signs)
-    behind = [rank for rank, sign in enumerate(signs) if sign.progress < furthest and not sign.ended]
-    if behind or len(signs) == 1:
-        slow = signs[behind[0] if behind else 0]
-        return f"stuck: {named(behind or [0], signs)}, not beyond {slow.where} for {slow.quiet_s:.0f} s"
-    waiting = f"all {len(signs)} ranks wait at {signs[0].where} for {signs[0].quiet_s:.0f} s"
-    return tell_ended(signs) or f"stuck: {waiting}: the network or a device does not answer"
+def stuck_line(heartbeats: Heartbeats) -> str:
+    """The line about a run in which all processes live and no main thread advances: who has the least progress, or that all
+    have the same."""
+    furthest = max(heartbeat.progress for heartbeat in heartbeats)
+    behind = [rank for rank, heartbeat in enumerate(heartbeats) if heartbeat.progress < furthest and not heartbeat.ended]
+    if behind or len(heartbeats) == 1:
+        slow = heartbeats[behind[0] if behind else 0]
+        return f"stuck: {describe_ranks(behind or [0], heartbeats)}, not beyond {slow.where} for {slow.quiet_s:.0f} s"
+    waiting = f"all {len(heartbeats)} ranks wait at {heartbeats[0].where} for {heartbeats[0].quiet_s:.0f} s"
+    return ended_line(heartbeats) or f"stuck: {waiting}: the network or a device does not answer"
 
 
-def is_of_collective(error: BaseException | None) -> bool:
-    """Has a collective failed, so that it may be the sound of another rank's death? gloo's errors are plain RuntimeErrors."""
+def is_collective_error(error: BaseException | None) -> bool:
+    """Has a collective failed, which may mean that another rank is dead? gloo's errors are plain RuntimeErrors."""
     if error is None:
         return False
-    return isinstance(error, DistError) or "gloo" in str(error) or is_of_collective(error.__cause__ or error.__context__)
+    return isinstance(error, DistError) or "gloo" in str(error) or is_collective_error(error.__cause__ or error.__context__)
 
 
-class Keeper:
-    """This rank's own connection to the store, in a thread of its own: a call to the store of a suspended process never
-    returns, whatever the store's time limit, and a connection that is shared blocks while anybody waits on it.
+Request = tuple[Callable[[Store], Any], Future[Any]]  # a question to the store, and where its answer goes
 
-    Publishes `sign()` every interval. Raises ValueError if not all ranks' keepers come within start_s.
+
+class HeartbeatStore:
+    """This rank's own connection to the rendezvous store. It publishes `heartbeat()` every `interval_s` from its own thread.
+
+    Only that thread calls the store: a call to the store of a suspended process never returns, whatever the store's time
+    limit, and a connection that is shared blocks while anybody waits on it.
+
+    `first`: every rank's first heartbeat. `lost`: the store is gone. `verdict`: why some rank is ending the run, if one is.
+    Raises ValueError if not all ranks have come within `start_s`; on the lowest of those that came it is a RankError, which
+    the command line prints.
     """
 
-    def __init__(self, world: World, start_s: float, interval_s: float, wait_s: float, sign: Callable[[], Sign]) -> None:
-        self.world, self.start_s, self.interval_s, self.wait_s, self.sign = world, start_s, interval_s, wait_s, sign
-        self.settled, self.lost, self.closed = False, False, False  # is the verdict in the store; is the store gone?
-        self._keys = [str(rank) for rank in range(world.size)]
-        self._questions: queue.SimpleQueue[tuple[Callable[[Store], Any], Future[Any]]] = queue.SimpleQueue()
+    def __init__(self, world: World, start_s: float, interval_s: float, heartbeat: Callable[[], Heartbeat]) -> None:
+        self.world, self.start_s, self.interval_s, self.heartbeat = world, start_s, interval_s, heartbeat
+        self.lost, self.verdict = False, ""
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._store = self._connect()
         self._publish()
-        self.first_signs = self._meet()
-        self._thread = threading.Thread(target=self._run, name="watch keeper", daemon=True)
+        self.first = self._wait_for_all()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
+    def ask(self, question: Callable[[Store], Any], limit_s: float | None = None) -> Any:
+        """What the store answers to `question`, for example `store.ask(store.read)`. TimeoutError if there is no answer within
+        the limit (by default some intervals), ConnectionError if the store is gone."""
+        answer: Future[Any] = Future()
+        self._requests.put((question, answer))
+        return answer.result(limit_s or ANSWER_INTERVALS * self.interval_s)
+
+    def read(self, store: Store) -> list[Heartbeat]:
+        """A question for ask(): the newest heartbeats of all ranks, in one request."""
+        return [Heartbeat(**json.loads(text)) for text in store.multi_get(self._keys())]
+
+    def close(self) -> None:
+        """Ends the thread: one that is in the store's C++ while the interpreter ends can abort the process."""
+        self._requests.put(None)
+        self._thread.join(ANSWER_INTERVALS * self.interval_s)
+
+    def _keys(self) -> list[str]:
+        return [str(rank) for rank in range(self.world.size)]
+
     def _connect(self) -> Store:
-        """Under a name of this attempt: torchrun's store outlives the attempts."""
+        """A connection whose keys are of this attempt alone: torchrun's store is the same for all attempts."""
         address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=self.start_s)
         store = TCPStore(address, port, None, is_master=False, timeout=limit, wait_for_workers=False)
         attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
-        return PrefixStore("/".join(("watch", *attempt)), store)
+        return PrefixStore("/".join(("heartbeat", *attempt)), store)
 
-    def _meet(self) -> list[Sign]:
-        """Every rank's first sign: from then on no key is missing, and nothing waits for one."""
+    def _wait_for_all(self) -> list[Heartbeat]:
+        """Every rank's first heartbeat: from then on no key is missing, and no request waits for one."""
         try:
             return self.read(self._store)
         except DistStoreError:
-            came = [rank for rank, key in enumerate(self._keys) if self._store.check([key])]
+            came = [rank for rank, key in enumerate(self._keys()) if self._store.check([key])]
             absent = [str(rank) for rank in range(self.world.size) if rank not in came]
             few = ", ".join(absent[:NAMED_RANKS]) + (", …" if len(absent) > NAMED_RANKS else "")
-            kind = RankError if self.world.rank == came[0] else ValueError  # one rank says it
+            kind = RankError if self.world.rank == came[0] else ValueError
             raise kind(f"of {self.world.size} ranks {few} did not come within {self.start_s:g} s") from None
 
     def _run(self) -> None:
         while True:
             try:
-                question, answer = self._questions.get(timeout=self.interval_s)
+                request = self._requests.get(timeout=self.interval_s)
             except queue.Empty:
-                question, answer = (lambda store: None), Future()
-            if self.closed:
+                request = (lambda store: None), Future()
+            if request is None:
                 return
+            question, answer = request
             try:
                 answer.set_result(self._serve(question))
             except ConnectionError as error:
@@ -145,32 +177,14 @@ class Keeper:
     def _reconnect(self) -> bool:
         try:
             # Refused at once where TCPStore would try again and again, and fill standard error.
-            socket.create_connection((self.world.master_address, self.world.master_port), self.wait_s).close()
+            address = (self.world.master_address, self.world.master_port)
+            socket.create_connection(address, ANSWER_INTERVALS * self.interval_s).close()
             self._store = self._connect()
         except (OSError, RuntimeError):
             return False
         return True
 
     def _publish(self) -> None:
-        self._store.set(self._keys[self.world.rank], json.dumps(asdict(self.sign())))
-        self.settled = self._store.check([SETTLED])  # answered, so what was set before is set
-
-    def read(self, store: Store) -> list[Sign]:
-        """All ranks' signs, in one request: a question for ask()."""
-        return [Sign(**json.loads(text)) for text in store.multi_get(self._keys)]
-
-    def settle(self, store: Store) -> bool:
-        """Is this the rank that speaks? The first that asks is, and all see that it is settled: a question for ask()."""
-        mine = str(self.world.rank)
-        return bool(store.compare_set(SETTLED, "", mine).decode() == mine)
-
-    def ask(self, question: Callable[[Store], Any], limit_s: float | None = None) -> Any:
-        """The store's answer. TimeoutError if there is none within the limit (wait_s), ConnectionError if the store is gone."""
-        answer: Future[Any] = Future()
-        self._questions.put((question, answer))
-        return answer.result(limit_s or self.wait_s)
-
-    def close(self) -> None:
-        """Ends the thread: one that is in the store's C++ while the interpreter ends can abort the process."""
-        self.closed = True
-        self._thread.join(self.wait_s)
+        self._store.set(str(self.world.rank), json.dumps(asdict(self.heartbeat())))
+        if self._store.check([VERDICT]):  # the answer to this also means that what was set before is in the store
+            self.verdict = self._store.get(VERDICT).decode()

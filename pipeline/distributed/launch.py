@@ -1,4 +1,4 @@
-"""Which of how many processes this is: one answer under torchrun, `deepspeed`, srun, or plain python."""
+"""Rank, world size and meeting point of this process, the same way under torchrun, `deepspeed`, srun and plain python."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ INTERFACE_VARIABLE = "GLOO_SOCKET_IFNAME"
 
 @dataclass(frozen=True)
 class World:
-    """This process among all; rank 0 is the one that writes and speaks."""
+    """This process among all processes of the run: its rank, their number, its number on its node, and where they meet."""
 
     rank: int
     size: int
@@ -27,7 +27,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Is this rank 0?"""
+        """Is this rank 0, which writes the run's files and its console output?"""
         return self.rank == 0
 
 
@@ -67,12 +67,14 @@ def _world_from_srun(environment: Mapping[str, str]) -> World:
 
 
 def port_of_job(job_id: int) -> int:
-    """Where the ranks of a SLURM job meet: below Linux's ephemeral ports, and seldom another job's on the same node."""
+    """The port at which the ranks of a SLURM job meet. It is below Linux's ephemeral ports, and two jobs on one node seldom
+    have the same."""
     return 15000 + job_id % 15000
 
 
 def hosts(environment: Mapping[str, str]) -> list[str]:
-    """The nodes of a SLURM job step, rank 0's first; only `scontrol` knows every form of a node list."""
+    """The nodes of a SLURM job step, rank 0's first. A list such as n[1-4] is expanded by PIPELINE_HOSTS or by `scontrol`,
+    which alone knows every form of it; ValueError if neither can."""
     nodelist = environment.get("SLURM_STEP_NODELIST", "localhost")
     if not re.search(r"[\[,]", nodelist):
         return [nodelist]
@@ -88,9 +90,10 @@ def hosts(environment: Mapping[str, str]) -> list[str]:
 
 
 def export(world: World) -> None:
-    """Put the world into os.environ, where torch.distributed and DeepSpeed look for it; for several nodes of srun also the
-    network interface that gloo is to use (unless it is set): by itself it takes the one of this host's own name, which on
-    Debian is the loopback."""
+    """Put the world into os.environ, where torch.distributed and DeepSpeed look for it.
+
+    Under srun on several nodes also the network interface that gloo is to use, unless it is set: by itself gloo takes the
+    interface of this host's own name, which on Debian is the loopback."""
     values = (world.rank, world.size, world.local_rank, world.master_address, world.master_port)
     os.environ.update({name: str(value) for name, value in zip(LAUNCHER_VARIABLES, values, strict=True)})
     if _is_srun(os.environ) and INTERFACE_VARIABLE not in os.environ:
@@ -120,8 +123,8 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 
 def device_index(local_rank: int, visible: int, environment: Mapping[str, str]) -> int | None:
-    """Which of the `visible` GPUs is this rank's; None if there is none for it. srun can bind one GPU to each task
-    (--gpus-per-task, --gpu-bind), which then is the only one that the task sees."""
+    """The index of this rank's GPU among the `visible` ones; None if there is none for it. srun can bind one GPU to each task
+    (--gpus-per-task, --gpu-bind), and the task then sees that one alone."""
     if local_rank < visible:
         return local_rank
     return 0 if visible == 1 and _is_srun(environment) else None

@@ -1,4 +1,4 @@
-"""Doing something on all ranks, and agreeing on how it went: the same answer or the same error on each."""
+"""Work that all ranks do together: each gets the same answer or the same error, so that none goes on alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run, seen from one of them. `gather` takes a JSON value of each and gives every rank all of them, in
-    rank order; it is a collective, so all ranks must call the same methods in the same order."""
+    """The processes of a run, seen from one of them.
+
+    `gather` is a collective: every rank calls it with a JSON value and gets the list of all ranks' values, in rank order. All
+    methods use it, so all ranks must call the same methods in the same order.
+    """
 
     rank: int
     size: int
@@ -20,12 +23,14 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Is this rank 0, the one that writes and speaks?"""
+        """Is this rank 0, which writes the run's files and its console output?"""
         return self.rank == 0
 
     def together(self, work: Callable[[], Result]) -> Result:
-        """Do `work` on every rank and wait for all. A ValueError or OSError of any rank is every rank's ValueError, so that no
-        rank goes on alone or waits for one that is gone."""
+        """Do `work` on every rank, wait until all have done it, and return this rank's result.
+
+        If it raises a ValueError or OSError on some rank, every rank raises a ValueError with the message of the lowest such
+        rank, so that no rank goes on alone or waits for one that has ended."""
         result, problem = None, None
         try:
             result = work()
@@ -37,12 +42,14 @@ class Ranks:
         return result  # type: ignore[return-value]  # without a problem there is a result
 
     def on_main(self, work: Callable[[], Result]) -> Result | None:
-        """Rank 0 does `work` while the others wait; they get None, or its ValueError."""
+        """Do `work` on rank 0 while the other ranks wait. Rank 0 gets its result, the others None; an error is raised on all
+        ranks, as in together()."""
         return self.together(lambda: work() if self.is_main else None)
 
     def from_main(self, work: Callable[[], Any]) -> Any:
-        """What `work` gives on rank 0, a JSON value, on every rank."""
+        """Do `work` on rank 0 and return its result, a JSON value, on every rank; an error is raised on all ranks, as in
+        together()."""
         return self.gather(self.on_main(work))[0]
 
 
-ALONE = Ranks(0, 1, lambda value: [value])
+ALONE = Ranks(0, 1, lambda value: [value])  # a run of one process, without a process group

@@ -1,4 +1,4 @@
-"""Signals that ask a run to save and end (of SLURM before the time limit, of a launcher, of a keyboard), and how it ended."""
+"""Signals that ask a run to save and end (from SLURM, a launcher or the keyboard), and the record of how the run ended."""
 
 import contextlib
 import signal
@@ -14,19 +14,22 @@ EXIT_CODE = 75  # "temporary failure, try again" (sysexits.h): the run is saved,
 
 
 class StopRequest:
-    """`reason` is None until this process is asked to stop. It only remembers: the training loop carries the wish to all ranks
-    and ends after the same step on each. A second Ctrl-C ends the process at once."""
+    """Whether this process has been asked to stop: `reason` is None until then.
+
+    It only records the request. The training loop tells all ranks of it, and each ends after the same step. A second Ctrl-C
+    ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def listen(self) -> None:
-        """From now on the signals are requests. Main thread only."""
+        """Take the signals of SIGNALS as requests from now on. Only the main thread may call this."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def ask(self, reason: str) -> None:
-        """Ask without a signal; the first reason is the one that is told."""
+        """Request a stop without a signal; of several reasons the first one is kept."""
         self.reason = self.reason or reason
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -42,9 +45,11 @@ def is_restart(environment: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def outcome_in(file: Path | None) -> Iterator[dict[str, str]]:
-    """Write the dictionary that is given, which the caller fills, to `file` at the end (None: nowhere). A ValueError or OSError
-    that concerns all ranks is the outcome "refused", with its reason: the same command would end so again. Any other end, a
-    kill among them, leaves no file: a batch system may try again."""
+    """A context that writes how a run ended to `file` as JSON (None: nowhere), for the batch system that started it.
+
+    It yields an empty dictionary for the caller to fill; at the end that is the file's contents. A ValueError or OSError that
+    concerns all ranks makes it {"outcome": "refused", "reason": …}: the same command would end in the same way. If the
+    dictionary is empty, or the process is killed or fails otherwise, there is no file: a batch system may try again."""
     outcome: dict[str, str] = {}
     try:
         yield outcome

@@ -1,30 +1,23 @@
-"""A DeepSpeed engine, and the optimiser's place in it."""
+"""Building a DeepSpeed engine whose step() takes its decision from our optimiser."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.engine.deepspeed_import import DeepSpeedZeroOptimizer, deepspeed, quiet
 from pipeline.engine.deepspeed_internals import (
     after_step,
     before_norms,
-    loss_scale_of,
     missing_name,
     read_partitions,
     split_masters,
     take_over_norms,
     was_skipped,
 )
-from pipeline.engine.processes import quiet
 from pipeline.optim.optimizer import PretrainingOptimizer
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import deepspeed
-    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 
 
 def build_engine(
@@ -45,11 +38,6 @@ def build_engine(
     optimizer.attach(read_partitions(wrapper, names, optimizer, torch.distributed.all_reduce, device))
     _decide_before_step(wrapper, optimizer)
     return engine
-
-
-def loss_scale(built: Any) -> float:
-    """What a built engine multiplies the loss by."""
-    return loss_scale_of(built.optimizer)
 
 
 def whole_parameters(built: Any) -> Iterator[tuple[nn.Parameter, Tensor]]:

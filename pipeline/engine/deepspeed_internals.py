@@ -233,8 +233,3 @@ def after_step(wrapper: Any) -> None:
 def was_skipped(wrapper: Any) -> bool:
     """Has the wrapper thrown the step away by its own judgement (its norms are fp32: they overflow where ours do not)?"""
     return bool(getattr(wrapper, "overflow", False))
-
-
-def loss_scale_of(wrapper: Any) -> float:
-    """What the loss is multiplied by: 1 in fp32 and bf16, the precisions that are not refused."""
-    return float(getattr(wrapper, "loss_scale", 1.0))

@@ -1,13 +1,9 @@
-"""This process among the others: the process group, its device, and what ranks exchange."""
+"""This process among the others: the process group that it joins, its device, and what the ranks exchange."""
 
-import contextlib
-import importlib
-import io
 import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -17,20 +13,9 @@ from torch import Tensor
 
 from pipeline.distributed.launch import World, device_index, export
 from pipeline.distributed.ranks import Ranks
+from pipeline.engine.deepspeed_import import deepspeed, deepspeed_logger, deepspeed_torch_backend, quiet
 from pipeline.engine.deepspeed_internals import missing_name
 from preprocessing.base.command_line import RankError
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed looks for CUDA's compiler
-logging.getLogger("torch.distributed.elastic").setLevel(logging.ERROR)
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import deepspeed
-    from deepspeed.utils import logger as deepspeed_logger
-
-# `import deepspeed.comm.torch as …` would give torch itself: the package binds that name over its own module's.
-_torch_backend = importlib.import_module("deepspeed.comm.torch")
 
 
 def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
@@ -40,9 +25,9 @@ def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
     # DeepSpeed would compile a shared-memory all-reduce here: a minute at the first start, and a compiler as a requirement.
-    if not hasattr(_torch_backend, "build_shm_op"):
+    if not hasattr(deepspeed_torch_backend, "build_shm_op"):
         raise missing_name("communication backend", "build_shm_op")
-    vars(_torch_backend)["build_shm_op"] = lambda: None
+    vars(deepspeed_torch_backend)["build_shm_op"] = lambda: None
     device = _device(world)
     with quiet():
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -100,11 +85,3 @@ def _gather_json(value: Any, group: Any) -> list[Any]:
     parts = [torch.empty_like(padded) for _ in numbers]
     torch.distributed.all_gather(parts, padded, group=group)
     return [json.loads(bytes(part[:n].cpu().numpy())) for part, n in zip(parts, numbers, strict=True)]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """While DeepSpeed sets itself up it prints and warns of what the user cannot act on."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

@@ -16,8 +16,8 @@ from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.config.load import from_dict
 from pipeline.distributed.launch import world_from
-from pipeline.engine import build as engine
-from pipeline.engine import processes
+from pipeline.engine.build import build_engine
+from pipeline.engine.processes import start_processes, sum_over_ranks
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.system import System, random_inputs, real_model
 from pipeline.optim.groups import parameter_groups
@@ -32,7 +32,7 @@ def measure_here(system: System) -> dict[str, Any]:
     """Live bytes and peaks of this rank in the last micro batch of a step: the smallest of several steps, for gloo's threads
     release what they have sent when the machine lets them, sometimes after the moment."""
     world = world_from(os.environ)
-    device = processes.start_processes(world)
+    device = start_processes(world)
     torch.manual_seed(SEED)
     micro, accumulation = system.micro_sequences, 2 if system.accumulates else 1
     batch = BatchArithmetic(world.size, micro, accumulation, micro * accumulation * world.size)
@@ -41,9 +41,9 @@ def measure_here(system: System) -> dict[str, Any]:
     with LiveBytes(device) as live:
         model = real_model(system.config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
-        built = engine.build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
+        built = build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
         for _ in range(4):
-            processes.sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
+            sum_over_ranks(torch.zeros(1, device=device))  # gloo's threads let go of what they sent before
         live.mark("init")
         for step in range(STEPS):
             for _ in range(accumulation):

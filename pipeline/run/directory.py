@@ -1,4 +1,4 @@
-"""A run is its directory: what is written at its start, and what must agree when it goes on."""
+"""A run's directory: the files written at its start, its lock, and what must agree when training is resumed."""
 
 import fcntl
 import importlib.metadata
@@ -25,7 +25,8 @@ PACKAGES = ("torch", "deepspeed", "numpy", "pyarrow", "sentencepiece", "safetens
 LOCK = ".lock"
 RUN_FILE_KEYS = ("data", "corpus_sha256", "tokenizer_sha256", "config")
 
-# May change from start to start: how often things are said, saved and given up, and how the same global batch is cut up.
+# Settings that may change between two starts of a run: how often it logs, evaluates, saves and when it gives up, and how the
+# same global batch is divided. None of them changes what is trained on what.
 FREE_TO_CHANGE = {
     "train": {
         "ds_config",
@@ -80,8 +81,9 @@ def _git_commit() -> str:
 
 
 def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> IO[str]:
-    """Make RUN, or check that what is there is this run (`check_run`), of which nothing is changed; with `fresh` what is there
-    is put aside first. Returns the lock on it: while the process holds it, no other one trains this run."""
+    """Make the directory RUN, or check that the one there belongs to this run (`check_run`) and leave it as it is. With `fresh`
+    an existing run is archived first (`archive_run`). Returns the open lock file: while the process holds it, no other process
+    trains this run."""
     if not fresh:
         check_run(run_dir, wanted)
     elif not is_empty(run_dir):
@@ -94,7 +96,8 @@ def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> I
 
 
 def archive_run(run_dir: Path) -> Path:
-    """Rename RUN to the first free RUN.1, RUN.2, …; ValueError if it is not a run directory, or is being trained."""
+    """Rename RUN to the first free name of RUN.1, RUN.2, … and return it. ValueError if RUN is not a run directory, or is being
+    trained."""
     if not (run_dir / "config.json").is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
     with lock(run_dir, wait_s=0):
@@ -105,8 +108,8 @@ def archive_run(run_dir: Path) -> Path:
 
 
 def lock(run_dir: Path, wait_s: float = 60.0) -> IO[str]:
-    """An exclusive lock on RUN, which ends with the process, however it ends. A process that was killed a moment ago may
-    hold it still, so it is waited for. ValueError if another one keeps it."""
+    """An exclusive lock on RUN, released when the process ends, however it ends. A process that was killed a moment ago may
+    still hold it, so this waits up to `wait_s`; ValueError if another process keeps it."""
     file = (run_dir / LOCK).open("a+", encoding="utf-8")
     deadline_s = time.monotonic() + wait_s
     while True:
@@ -131,10 +134,10 @@ def lock(run_dir: Path, wait_s: float = 60.0) -> IO[str]:
 
 
 def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
-    """ValueError unless RUN can be made, or is a run of the same configuration and corpus; it names what differs.
+    """ValueError unless RUN can be made, or is a run of the same configuration and corpus; the message names what differs.
 
-    `wanted` is `run_file`'s. Where the corpus lies, the recipe's prose and DeepSpeed's mechanics may change between starts;
-    what is trained on what may not.
+    `wanted` is what `run_file` returns. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ between two
+    starts of a run.
     """
     if not run_dir.exists():
         parent = next(p for p in run_dir.absolute().parents if p.exists())
@@ -151,15 +154,15 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
 
 
 def is_empty(run_dir: Path) -> bool:
-    """Is there nothing, or nothing but what a start leaves that was killed before it had written config.json?"""
+    """Is RUN missing or empty, but for the files of a start that was killed before it had written config.json?"""
     if not run_dir.exists():
         return True
     return run_dir.is_dir() and all(entry.name.endswith((WRITING_SUFFIX, LOCK)) for entry in run_dir.iterdir())
 
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
-    """ValueError naming the first field, with both values, in which two `run_file`s are not the same run. Where the corpus
-    lies, the recipe's prose and FREE_TO_CHANGE may differ."""
+    """Compare the contents of two config.json files; ValueError with the first field that makes them different runs and both
+    its values. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ."""
     there = {**found, "config": as_dict(from_dict(found["config"], where=str(where)))}  # settings that are new since then
     parts = [(_identity(file["config"]), file["tokenizer_sha256"], file["corpus_sha256"]) for file in (there, wanted)]
     names = ("", "tokenizer_sha256", "corpus_sha256")
@@ -170,7 +173,7 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path,
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration makes a run the run that it is."""
+    """The settings that define a run: all but the description and FREE_TO_CHANGE."""
     return {
         section: {key: value for key, value in values.items() if key not in FREE_TO_CHANGE.get(section, ())}
         for section, values in config.items()

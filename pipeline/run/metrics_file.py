@@ -1,4 +1,5 @@
-"""RUN/metrics.jsonl, a record a line: written through an outage of the disk, read back whatever interrupted the writing."""
+"""RUN/metrics.jsonl, one JSON record a line. Writing loses no record while the disk is full or away, and reading copes with a
+write that was interrupted anywhere."""
 
 import json
 import os
@@ -11,11 +12,11 @@ KINDS = ("train", "eval")
 
 
 class MetricsFile:
-    """metrics.jsonl for appending. Lines that the disk does not take wait in memory, in order, and go first the next time.
+    """metrics.jsonl for appending. Lines that cannot be written wait in memory, in order, and are written first the next time.
 
-    say: gets the alarm when an outage begins, the all-clear when it is over, and the loss if the file has become shorter.
-    position: what position() was at the checkpoint that this run goes on from; a shorter file is an alarm.
-    Raises OSError if the file cannot be opened now.
+    `say` gets a line when an outage of the disk begins, when it is over, and if the file has become shorter than was written.
+    `position`: what position() was at the checkpoint that this run is resumed from; a shorter file is an alarm.
+    Raises OSError if the file cannot be opened at the start.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None], position: int | None = None) -> None:
@@ -34,23 +35,23 @@ class MetricsFile:
             say(f"ALARM: {path}: {self._bytes} bytes, {position} at the checkpoint: records before the checkpoint are lost")
 
     def position(self) -> int:
-        """The bytes of the file once everything handed in is in it: its size now, but for what an outage holds back."""
+        """The size of the file in bytes once all appended lines are in it, those that wait in memory included."""
         return self._bytes + sum(map(len, self._waiting))
 
     def append(self, line: bytes) -> list[bytes]:
-        """Hand in a line with its newline. Returns the lines that this call wrote: all that waited and this, or none."""
+        """Append a line, given with its newline. Returns the lines that this call wrote: all that waited and this, or none."""
         self._waiting.append(line)
         return self._try_to_write()
 
     def close(self) -> list[bytes]:
-        """A last try if lines wait; returns those it wrote. OSError with their number if they cannot be written now."""
+        """Try once more to write lines that wait; returns those it wrote. OSError with their number if it cannot."""
         written = self._try_to_write() if self._waiting else []
         if self._waiting:
             raise OSError(f"{self._path}: {_records(len(self._waiting))} never written ({self._reason}): the history has a gap")
         return written
 
     def _try_to_write(self) -> list[bytes]:
-        """Write all that waits, if the disk lets us. Says the change from one state to the other, not the state."""
+        """Write all lines that wait, if possible. Reports the beginning and the end of an outage, not each failure."""
         held_back = self._held_back
         try:
             self._write()
@@ -86,7 +87,8 @@ class MetricsFile:
         self._bytes += sum(map(len, self._waiting))
 
     def _mend(self, descriptor: int) -> None:
-        """Let the file end where the last good write ended; if it came back otherwise, say so and go on from its last line."""
+        """Cut off what a failed write has left behind the last complete line. If the file has another size than was written,
+        report it, and append after its last whole line."""
         found, expected = os.fstat(descriptor).st_size, self._bytes
         if self._torn and found > expected:
             os.ftruncate(descriptor, expected)
@@ -127,7 +129,7 @@ def has_evaluation(path: Path, step: int) -> bool:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Let the file end with a newline: complete its last line if that is a whole record, else cut the fragment off."""
+    """Make the file end with a newline: add one if its last line is a whole record, else cut that fragment off."""
     if not path.exists():
         return
     with path.open("r+b") as file:

@@ -1,10 +1,10 @@
-"""What a run tells while it runs: metrics.jsonl, TensorBoard and the console. Only rank 0 has a Monitor.
+"""What a run reports while it runs: metrics.jsonl, TensorBoard and the console. Only rank 0 has a Monitor.
 
 A record is a flat dict with `step`, the steps done so far. The keys with a meaning of their own are those of TRAIN_TAGS
 and EVAL_TAGS; any other number goes to TensorBoard under other/. clipped_fraction is of all steps so far.
 
-metrics.jsonl is the truth. None of the three ends a run that has started: metrics.jsonl catches up after an outage
-(pipeline/metrics_file.py), TensorBoard goes on with a gap, the console misses lines.
+metrics.jsonl has every record. No failure of the three ends a run that has started: metrics.jsonl catches up after an outage
+(metrics_file.py), the run goes on without TensorBoard from its first failure on, the console misses lines.
 """
 
 import contextlib
@@ -20,9 +20,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from pipeline.run.metrics_file import METRICS, MetricsFile, read_metrics
-
-__all__ = ["METRICS", "Monitor", "read_metrics"]
+from pipeline.run.metrics_file import METRICS, MetricsFile
 
 TENSORBOARD = "tensorboard"
 
@@ -89,9 +87,8 @@ class Monitor:
         self._bar: Any = None
         run_dir.mkdir(parents=True, exist_ok=True)
         self._metrics = MetricsFile(run_dir / METRICS, self.message, position)
-        self._board_dir = str(run_dir / TENSORBOARD)
-        self._board: SummaryWriter | None = SummaryWriter(self._board_dir, purge_step=first_step + 1, flush_secs=10)
-        self._total_steps, self._attempt, self._first_step = total_steps, attempt, first_step
+        self._board: SummaryWriter | None = SummaryWriter(str(run_dir / TENSORBOARD), purge_step=first_step + 1, flush_secs=10)
+        self._total_steps, self._attempt, self._first_step, self._plotted_step = total_steps, attempt, first_step, first_step
         self._started_s = time.monotonic()
         self._last_line_s = -math.inf
         self._last_line_step: int | None = None
@@ -135,8 +132,8 @@ class Monitor:
                 print(text, flush=True)
 
     def position(self) -> int:
-        """For a checkpoint: the bytes of metrics.jsonl once everything handed in is in it, which is its size now but for what
-        an outage holds back."""
+        """For a checkpoint: the size of metrics.jsonl in bytes once all records so far are in it, those included that wait in
+        memory while the disk is full or away."""
         return self._metrics.position()
 
     def close(self) -> None:
@@ -146,8 +143,8 @@ class Monitor:
         try:
             self._plot(self._metrics.close())
         finally:
-            with self._alarm_if_board_fails():
-                if self._board is not None:
+            if self._board is not None:
+                with self._until_board_fails():
                     self._board.close()
 
     def _write(self, kind: str, record: Mapping[str, object]) -> int:
@@ -155,43 +152,35 @@ class Monitor:
         step = row.get("step")
         if not isinstance(step, int) or isinstance(step, bool):
             raise ValueError(f"a {kind} record needs an integer `step`, got {step!r}")
-        written = self._metrics.append((json.dumps(row, allow_nan=False) + "\n").encode())
-        # Not with each record: a try on a full disk leaves an empty file and its thread's traceback.
-        if len(written) > 1 or (written and kind == "eval"):
-            self._revive_board(step)
-        self._plot(written)
+        self._plot(self._metrics.append((json.dumps(row, allow_nan=False) + "\n").encode()))
         return step
 
     def _plot(self, lines: Sequence[bytes]) -> None:
-        """To TensorBoard what has come to be in metrics.jsonl, so that an outage of both leaves no gap in the curves."""
+        """Give TensorBoard the records that metrics.jsonl has taken, so that an outage of that file is no gap in the curves."""
         for row in map(json.loads, lines):
+            if self._board is None:
+                return
+            self._plotted_step = row["step"]
             tags, other = TAGS[row["kind"]], f"other/{row['kind']}_"
-            scalars = {k: v for k, v in row.items() if k not in UNPLOTTED and isinstance(v, (int, float))}
-            with self._alarm_if_board_fails():
-                for key, value in scalars.items():
-                    if self._board is not None:
+            with self._until_board_fails():
+                for key, value in row.items():
+                    if key not in UNPLOTTED and isinstance(value, (int, float)):
                         self._board.add_scalar(tags.get(key, other + key), value, row["step"])
 
     @contextlib.contextmanager
-    def _alarm_if_board_fails(self) -> Iterator[None]:
-        """TensorBoard's thread dies of its first error, and every later call raises that error again, even when the disk is
-        well: its writer is let go. Its errors are OSErrors, or tensorflow's own where that is installed."""
+    def _until_board_fails(self) -> Iterator[None]:
+        """With its first error the run goes on without TensorBoard, and says so once: TensorBoard's thread is dead then, and
+        every later call would raise the error again. It is an OSError, or tensorflow's own where that is installed."""
         try:
             yield
         except Exception as error:
-            if self._board is not None:
-                self.message(f"ALARM: {self._board_dir} cannot be written ({error}): TensorBoard's curves have a gap from here")
-            self._board = None
-
-    def _revive_board(self, step: int) -> None:
-        """A new writer if there is none, or if the one there is has died since the last call."""
-        with self._alarm_if_board_fails():
-            if self._board is not None:
-                self._board.flush()
-        if self._board is None:
-            with self._alarm_if_board_fails():
-                self._board = SummaryWriter(self._board_dir, flush_secs=10)
-                self.message(f"{self._board_dir} can be written again: TensorBoard's curves go on at step {step}")
+            assert self._board is not None
+            where, self._board = Path(self._board.log_dir), None
+            self.message(
+                f"ALARM: {where} cannot be written ({error}): TensorBoard's curves end at step {self._plotted_step}, "
+                f"the run goes on without it; {METRICS} has every step, and "
+                f"`python -m pipeline report --run {where.parent}` draws them all"
+            )
 
     def _is_due(self, step: int) -> bool:
         """First, last, then each twentieth of the run or each minute, whichever is sooner, but never in a rush."""

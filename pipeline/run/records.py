@@ -1,4 +1,4 @@
-"""What a step is told as: the sums since the last record, and a record's names and numbers."""
+"""What is logged of training: the sums since the last record, and the names and values of a record."""
 
 from typing import Any
 
@@ -6,12 +6,13 @@ from pipeline.config.schema import RunConfig
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.statistics import NormStatistics
 
-# |<x, g>|/(||x||·||g||) of a scale invariant model is rounding alone: above this it is not that any more.
+# |<x, g>|/(||x||·||g||) is 0 for a scale invariant model but for rounding; larger than this it cannot be rounding.
 LARGEST_COSINE = {"fp32": 1e-5, "bf16": 1e-2}
 
 
 def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: NormStatistics) -> dict[str, Any]:
-    """What the last step decided, in the metrics' names."""
+    """Learning rates, norms and clipping of the optimiser's last step, under the names that metrics.jsonl has for them. None
+    where a value does not apply to the configuration."""
     groups, decision = optimizer.all_groups, optimizer.last_decision
     lr = next((g["lr"] for g in groups if g["rule"] != "lamb"), groups[0]["lr"])
     weight_decay = config.optim.weight_decay
@@ -34,7 +35,8 @@ def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: 
 
 
 def cosine_alarm(step: int, cosine: float | None, precision: str) -> str | None:
-    """What to say if the trained function is not scale invariant any more; None if it is, or if this cannot be told."""
+    """The alarm if `cosine` shows that the trained function is no longer scale invariant; None if it still is, or if there is
+    no cosine."""
     if cosine is None or abs(cosine) <= LARGEST_COSINE[precision]:
         return None
     return (

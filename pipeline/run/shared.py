@@ -9,9 +9,7 @@ from pathlib import Path
 
 from pipeline.distributed.ranks import Ranks
 
-APPEARS_WITHIN_S = (
-    30.0  # a network's file system may show a new name late
-)
+APPEARS_WITHIN_S = 30.0  # a network's file system may show a new name late
 LOOK_EVERY_S = 0.2
 
 

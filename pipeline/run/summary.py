@@ -1,4 +1,4 @@
-"""RUN/summary.json: the run's final figures, made from what the run has already written."""
+"""RUN/summary.json: the run's final figures, computed from its metrics.jsonl."""
 
 import math
 import resource
@@ -18,14 +18,15 @@ FINAL_FRACTION = 0.05  # the final training loss is the mean of the losses logge
 
 
 def peak_memory_bytes() -> int:
-    """Of this process: the GPU allocator's peak, or the resident set's on a CPU."""
+    """The peak memory of this process so far: the GPU allocator's, or on a CPU that of the resident set."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int) -> dict[str, Any]:
-    """Write and return the summary of a finished run. Losses are in nats per prediction."""
+    """Write RUN/summary.json of a finished run, and return its contents. Losses are in nats per prediction. ValueError if the
+    end of the run's metrics is missing."""
     train, evaluations = read_metrics(run_dir / "metrics.jsonl")
     if not train or not evaluations:
         raise ValueError(f"{run_dir}/metrics.jsonl holds no training or no evaluation: the run's history is lost")
@@ -70,8 +71,8 @@ def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus,
 
 
 def _settled_row(train: Sequence[dict[str, Any]], peak_lr: float) -> dict[str, Any] | None:
-    """The last row at which the rate is still half its peak. The norm follows its equilibrium with a delay of about
-    1/(4ηλ) steps, so towards the end of a decay to 0, where the fixed point goes to 0, the two cannot be compared."""
+    """The last row whose learning rate is at least half the peak. The norm follows its equilibrium with a delay of about
+    1/(4ηλ) steps, so the two cannot be compared near the end of a decay to 0, where the equilibrium itself goes to 0."""
     rows = [row for row in train if row["equilibrium_norm"] is not None and row["lr"] >= peak_lr / 2]
     return rows[-1] if rows else None
 

@@ -1,4 +1,4 @@
-"""A run's newest checkpoint as a model: what `evaluate` and everything after the training starts from."""
+"""The model of a run's newest checkpoint, for `evaluate` and everything else that follows training."""
 
 import sys
 from pathlib import Path

@@ -26,7 +26,6 @@ class RunFacts:
     shapes: Mapping[str, list[int]]
     mechanics: Mapping[str, Any]
     global_sequences: int
-    loss_scale: float
     encoder_lr: Callable[[int], float]  # in the step of this number
 
 
@@ -82,7 +81,6 @@ class TrainingCheckpoints:
             updates=self.optimizer.updates,
             attempt=self.log.attempt,
             lr=self.facts.encoder_lr(state.step),
-            loss_scale=self.facts.loss_scale,
             metrics_bytes=self.log.position(),
             window_time_s=state.window.time_s,
             window_steps=state.window.steps,

@@ -24,9 +24,9 @@ from pipeline.data.pretraining import PretrainingData
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.stop_signals import StopRequest
-from pipeline.distributed.watchdog import Watch
-from pipeline.engine import build as engine
-from pipeline.engine import processes
+from pipeline.distributed.watchdog import Watchdog
+from pipeline.engine.build import build_engine
+from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
 from pipeline.init import initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
@@ -84,11 +84,11 @@ def pretrain(job: Job, world: World) -> bool:
     batch = batch_arithmetic(job.config.batch, world.size)
     ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
     timeout_s = job.config.train.timeout_s
-    device = processes.start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
-    with Watch(world, timeout_s, stop.ask) as watch:
-        place = Place(world, processes.ranks_of(), device, ds_dictionary, batch)
+    device = start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
+    with Watchdog(world, timeout_s, stop.ask) as watchdog:
+        place = Place(world, ranks_of(), device, ds_dictionary, batch)
         corpus = _checked_start(job, place)
-        return _train(job, corpus, place, stop, watch)
+        return _train(job, corpus, place, stop, watchdog)
 
 
 def _checked_start(job: Job, place: Place) -> Corpus:
@@ -118,7 +118,7 @@ def _checked_start(job: Job, place: Place) -> Corpus:
     return corpus
 
 
-def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Watch) -> bool:
+def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: Watchdog) -> bool:
     """Build, train, and say how it ended."""
     config, ranks = job.config, place.ranks
     torch.manual_seed(config.train.seed + place.world.rank)
@@ -127,8 +127,8 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Wat
     model = ranks.together(partial(_model, found, job, corpus, data, place))
     parameters, shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
-    built = engine.build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
-    saver = Saver(job.run_dir, processes.side_ranks(), _kept(config), progress=lambda: watch.beat("saving"))
+    built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
     rates = partial(learning_rates, config)
     state, progress = _state(found, config, built, optimizer, place)
     log = _log(job, place, progress, state.step)
@@ -138,14 +138,13 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Wat
         shapes,
         _mechanics(config, place),
         global_sequences=place.batch.global_sequences,
-        loss_scale=engine.loss_scale(built),
         encoder_lr=lambda step: rates(step)[config.optim.rule],
     )
 
     def asked_to_stop() -> bool:
         return stop.reason is not None
 
-    evaluate = evaluation_in_training(built.module, corpus, config, ranks, processes.sum_over_ranks, watch.beat, asked_to_stop)
+    evaluate = evaluation_in_training(built.module, corpus, config, ranks, sum_over_ranks, watchdog.beat, asked_to_stop)
     checkpoints = TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches)
     trainer = Trainer(
         built,
@@ -157,7 +156,7 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watch: Wat
         log=log,
         checkpoints=checkpoints,
         evaluate=evaluate,
-        beat=watch.beat,
+        beat=watchdog.beat,
         asked_to_stop=asked_to_stop,
     )
     if state.step == config.train.steps:
@@ -211,7 +210,7 @@ def _state(
     ranks, here = place.ranks, (place.world.rank, place.world.size)
     lr = learning_rates(config, found.step)[config.optim.rule]
     samples = found.step * place.batch.global_sequences
-    progress = ranks.together(lambda: restored(found, samples, lr, engine.loss_scale(built)))
+    progress = ranks.together(lambda: restored(found, samples, lr))
     ranks.together(lambda: found.load_fragments(optimizer))
     set_rng_states(found.rng_states(*here), place.device)
     optimizer.updates = progress.updates
@@ -234,7 +233,7 @@ def _log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog
     monitor = ranks.on_main(lambda: Monitor(job.run_dir, steps, attempt, first_step=step, position=position))
     logged = ranks.from_main(lambda: has_evaluation(job.run_dir / METRICS, step))
     evaluated_step = step if logged else None
-    sums, kind = processes.sum_over_ranks, precision(place.ds_dictionary)
+    sums, kind = sum_over_ranks, precision(place.ds_dictionary)
     return RunLog(job.config, kind, ranks.size, sums, monitor, attempt, evaluated_step)
 
 

@@ -11,8 +11,8 @@ from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, prec
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.distributed.launch import World
-from pipeline.engine import build as engine
-from pipeline.engine import processes
+from pipeline.engine.build import build_engine
+from pipeline.engine.processes import gather_objects
 from pipeline.init.normal import init_weights
 from pipeline.model.pretraining import PretrainingModel, build_model
 from pipeline.optim.groups import SCALE_INVARIANT, parameter_groups
@@ -74,7 +74,7 @@ class _Trained:
         self.micro = self.sequences // (world.size * cell.accumulation)
         batch = BatchArithmetic(world.size, self.micro, cell.accumulation, self.sequences)
         dictionary, split = deepspeed_dictionary(mechanics, batch), self.config.train.split_masters
-        self.engine = engine.build_engine(model, self.optimizer, dictionary, device, split)
+        self.engine = build_engine(model, self.optimizer, dictionary, device, split)
         self.held: dict[str, Tensor] = {}
         if self.bf16:
             _record_gradients(self.optimizer, self.held)
@@ -229,7 +229,7 @@ def assemble(pieces: dict[str, Tensor], optimizer: PretrainingOptimizer, like: d
     mine = [(f.name, f.offset, pieces[f.name].float().cpu()) for f in optimizer.partitions.fragments]
     whole = {name: torch.zeros(t.numel(), dtype=torch.float64) for name, t in like.items()}
     times = {name: torch.zeros(t.numel(), dtype=torch.int64) for name, t in like.items()}
-    for of_rank in processes.gather_objects(mine):
+    for of_rank in gather_objects(mine):
         for name, offset, piece in of_rank:
             whole[name][offset : offset + piece.numel()] = piece.double()
             times[name][offset : offset + piece.numel()] += 1

@@ -19,7 +19,7 @@ import torch
 
 from pipeline.config.ds_config import DS_CONFIGS, load_ds_config
 from pipeline.distributed.launch import World
-from pipeline.engine import processes
+from pipeline.engine.processes import start_processes
 from pipeline.verify.cell import CASES, run_cell
 from pipeline.verify.comparison import STEPS, Cell, Result
 
@@ -39,7 +39,7 @@ def shipped() -> list[str]:
 
 def certify_here(matrix: str, ds_configs: Sequence[str], world: World) -> list[Result]:
     """The matrix at the world size of this process' launcher."""
-    device = processes.start_processes(world)
+    device = start_processes(world)
     return [run_cell(cell, world, device) for cell in cells(matrix, world.size, ds_configs)]
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.distributed.launch import World
-from pipeline.engine import build as engine
-from pipeline.engine import processes
+from pipeline.engine.build import whole_parameters
+from pipeline.engine.processes import gather_objects
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.verify.reference import Norms
 
@@ -97,7 +97,7 @@ class Watch:
 
     def weights(self, trained: Any, names: dict[int, str], theirs: dict[str, Tensor]) -> None:
         """The weights that the forward pass uses, read from the module itself and not through fragments."""
-        for parameter, values in engine.whole_parameters(trained):
+        for parameter, values in whole_parameters(trained):
             name = names[id(parameter)]
             self.copies = _worst(self.copies, _relative_tensor(values.double().cpu(), name, theirs))
 
@@ -116,7 +116,7 @@ class Watch:
                 problems.append(f"{what} differ by {value:.1e}, allowed {limit:.0e}")
         if both_kinds and self.kinds != {True, False}:
             problems.append(f"{self.clipped} of {STEPS} steps clipped: clipping and not clipping must both occur")
-        if len({repr(d) for d in processes.gather_objects(self.decisions)}) > 1:
+        if len({repr(d) for d in gather_objects(self.decisions)}) > 1:
             problems.append("the ranks decided differently")
         return Result(
             **asdict(cell),

@@ -26,6 +26,8 @@ from types import TracebackType
 from tests.cluster.configuration import HEAD, Shape, munged, write_configuration
 
 NAMESPACES = ("net", "uts", "mount", "pid", "ipc")
+DAEMON_FOLDERS = ("/usr/sbin", "/sbin")  # seldom in a user's PATH
+CONFIGURATION = Path("/etc/slurm")  # where host.sh puts a cluster's configuration, and SLURM has to look for it
 PROGRAMS = ("unshare", "nsenter", "mount", "ip", "hostname", "munged", "slurmctld", "slurmd", "scontrol", "sinfo")
 FINAL_STATES = {
     "BOOT_FAIL",
@@ -258,7 +260,10 @@ def why_not() -> str | None:
     environment = _environment()
     missing = [program for program in PROGRAMS if shutil.which(program, path=environment["PATH"]) is None]
     if missing:
-        return f"a SLURM cluster needs {', '.join(missing)} (Debian, Ubuntu: apt-get install slurm-wlm munge iproute2)"
+        where = f"in PATH, {' or '.join(DAEMON_FOLDERS)}"
+        return f"a SLURM cluster needs {', '.join(missing)} {where} (Debian, Ubuntu: apt-get install slurm-wlm munge iproute2)"
+    if not CONFIGURATION.is_dir():
+        return f"a SLURM cluster needs the folder {CONFIGURATION}, where SLURM finds its configuration (in Debian, Ubuntu)"
     tried = subprocess.run(["unshare", "-nump", "--fork", "true"], env=environment, capture_output=True, text=True, check=False)
     return f"a SLURM cluster needs namespaces: {tried.stderr.strip()}" if tried.returncode else None
 
@@ -266,7 +271,7 @@ def why_not() -> str | None:
 def _environment() -> dict[str, str]:
     """This process's, for one who has just logged in: nothing of a job that this may run in; daemons are found."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SALLOC", "SRUN"))}
-    folders = [*filter(None, os.environ.get("PATH", "").split(":")), "/usr/sbin", "/sbin"]
+    folders = [*filter(None, os.environ.get("PATH", "").split(":")), *DAEMON_FOLDERS]
     return kept | {"PATH": ":".join(dict.fromkeys(folders))}
 
 

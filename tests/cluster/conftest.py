@@ -7,11 +7,22 @@ import pytest
 from tests.cluster.cluster import Cluster, Shape, why_not
 
 
-def started(shape: Shape) -> Iterator[Cluster]:
-    """A cluster while a fixture lives."""
+def skip_without_slurm() -> None:
+    """Skips the test, with the reason, where no cluster can be."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def slurm() -> None:
+    """For a test that starts a cluster of its own."""
+    skip_without_slurm()
+
+
+def started(shape: Shape) -> Iterator[Cluster]:
+    """A cluster while a fixture lives."""
+    skip_without_slurm()
     with Cluster(shape) as cluster:
         yield cluster
 

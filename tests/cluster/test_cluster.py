@@ -1,14 +1,17 @@
 """The test cluster is one: it runs jobs on several nodes and leaves nothing behind."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.cluster import HOST, Cluster, Shape, why_not
+from tests.cluster import cluster as cluster_module
+from tests.cluster.cluster import HOST, PROGRAMS, Cluster, Shape, why_not
 from tests.helpers.running import worker_environment
 
 NODE_LOST_S = 60.0  # the longest until Slurm has missed a node on a busy machine; it takes 10 to 20 s on an idle one
@@ -101,6 +104,7 @@ def test_impossible_requests_are_refused(cluster: Cluster, large_cluster: Cluste
         assert "allocation failure" in refused.stderr
 
 
+@pytest.mark.usefixtures("slurm")
 def test_nothing_outlives_its_starter() -> None:
     """Killed, it can do nothing about its daemons, nor about their jobs."""
     starter = subprocess.Popen(
@@ -120,6 +124,7 @@ def test_nothing_outlives_its_starter() -> None:
     shutil.rmtree(directory)
 
 
+@pytest.mark.usefixtures("slurm")
 def test_stop_removes_all() -> None:
     cluster = Cluster(Shape(nodes=1))
     cluster.start()
@@ -130,6 +135,7 @@ def test_stop_removes_all() -> None:
     cluster.stop()
 
 
+@pytest.mark.usefixtures("slurm")
 def test_refusal_of_slurm_is_told() -> None:
     """A start that fails says what the daemon said, and leaves nothing."""
     cluster = Cluster(Shape(nodes=1, extra_conf="NoSuchParameter=1"))
@@ -138,7 +144,45 @@ def test_refusal_of_slurm_is_told() -> None:
     assert not cluster.directory.exists()
 
 
-def test_why_not(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+def test_why_not_says_nothing_where_a_cluster_runs(cluster: Cluster) -> None:
     assert why_not() is None
-    monkeypatch.setenv("PATH", "")
-    assert "needs unshare, nsenter, " in str(why_not())
+
+
+def patch_lookup(patch: pytest.MonkeyPatch, folder: Path, programs: Iterable[str]) -> None:
+    """As root on a machine that has these programs alone; they do nothing, well."""
+    for program in programs:
+        (folder / program).symlink_to("/bin/true")
+    patch.setattr(os, "geteuid", lambda: 0)
+    patch.setenv("PATH", str(folder))
+    patch.setattr(cluster_module, "DAEMON_FOLDERS", ("/no/sbin",))
+
+
+@pytest.mark.parametrize("absent", [("munged", "slurmctld", "slurmd"), ("unshare",), PROGRAMS])
+def test_why_not_names_the_missing_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, absent: tuple[str, ...]) -> None:
+    patch_lookup(monkeypatch, tmp_path, set(PROGRAMS) - set(absent))
+    assert str(why_not()).startswith(f"a SLURM cluster needs {', '.join(absent)} in PATH, /no/sbin (")
+
+
+def test_why_not_names_the_missing_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    patch_lookup(monkeypatch, tmp_path, PROGRAMS)
+    monkeypatch.setattr(cluster_module, "CONFIGURATION", tmp_path / "etc")
+    assert str(why_not()).startswith(f"a SLURM cluster needs the folder {tmp_path / 'etc'}, ")
+    (tmp_path / "etc").mkdir()
+    assert why_not() is None
+
+
+def test_why_not_says_that_it_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert why_not() == "a SLURM cluster of namespaces needs root"
+
+
+def test_where_no_cluster_can_be_its_tests_are_skipped(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Every test of this folder but those of the reason has a fixture that skips it."""
+    patch_lookup(monkeypatch, tmp_path, set(PROGRAMS) - {"slurmctld"})
+    with pytest.raises(pytest.skip.Exception, match="needs slurmctld in PATH"):
+        request.getfixturevalue("slurm")
+    for item in request.session.items:
+        if item.path.parent == Path(__file__).parent and "why_not" not in item.name and item is not request.node:
+            assert {"cluster", "large_cluster", "slurm"} & set(getattr(item, "fixturenames", ())), item.nodeid

@@ -44,4 +44,4 @@ def test_the_sources_name_no_unpickler() -> None:
         for line in path.read_text().splitlines()
         if re.search(r"pickle|torch\.load|torch\.save|allow_pickle|gather_object\b|broadcast_object", line)
     ]
-    assert [line.split(":")[0] for line in found] == ["pipeline/engine.py", "pipeline/engine.py"], found
+    assert [line.split(":")[0] for line in found] == ["pipeline/engine/processes.py", "pipeline/engine/processes.py"], found

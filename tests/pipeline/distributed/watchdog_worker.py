@@ -1,8 +1,7 @@
-"""Run by test_watch.py: ranks that all-reduce in a loop under a Watch, and go wrong as their plan says.
+"""Run by test_watchdog.py: ranks that all-reduce in a loop under a Watchdog, and go wrong as their plan says.
 
-    python watch_worker.py PLAN     one rank of a launcher that has set the environment
-    python watch_worker.py          for each line {"ranks": n, "port": p, "out": path, "err": path, "plan": {…}} on standard
-                                    input a launcher of n ranks as srun is one: `import torch` takes seconds, once for all
+For each line {"ranks": n, "port": p, "out": path, "err": path, "torchrun": false, "plan": {…}} on standard input it forks a
+launcher of n ranks: one like srun's, or torchrun's agent. So `import torch`, which takes seconds, is paid once for all.
 
 A plan is {"timeout_s": 4} and what is to happen: see prepare(), run() and happen().
 """
@@ -10,12 +9,14 @@ A plan is {"timeout_s": 4} and what is to happen: see prepare(), run() and happe
 import builtins
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import time
+import traceback
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -24,8 +25,9 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is there: 
 
 import torch
 import torch.distributed as dist
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from pipeline.distributed import watchdog as watch
+from pipeline.distributed import watchdog
 from pipeline.distributed.launch import World, world_from
 
 Plan = dict[str, Any]
@@ -37,12 +39,9 @@ def tell(line: str) -> None:
 
 
 def prepare(plan: Plan, world: World) -> None:
-    """{"machines": ["a", "a", "b"]}: whose pids each rank can see; {"down": "a"}: nobody answers there; {"absent": rank}
-    and {"start_s": 5}: how long the others wait."""
+    """{"machines": "aab"}: whose pids each rank can see; {"absent": rank} and {"start_s": 5}: how long the others wait."""
     if "machines" in plan:
-        watch.machine = lambda: plan["machines"][world.rank]
-    if "down" in plan:
-        watch.Watch._holder_is_up = lambda self: False  # type: ignore[method-assign]
+        watchdog.machine = lambda: plan["machines"][world.rank]
     if world.rank == plan.get("absent"):
         tell(f"rank {world.rank} pid {os.getpid()} is not coming")
         threading.Event().wait()
@@ -53,13 +52,14 @@ def run(plan: Plan) -> None:
     {"naps": 1} twentieths of a second. {"mute": true}: nobody reads what this rank says of others."""
     world = world_from(os.environ)
     tell(f"rank {world.rank} pid {os.getpid()} starts")
-    signal.signal(signal.SIGTERM, lambda number, frame: None)  # a program notes it, and goes on to the end of its step
+    for asked in (signal.SIGTERM, signal.SIGINT):  # a program notes it, and goes on to the end of its step
+        signal.signal(asked, lambda number, frame: None)
     dist.init_process_group("gloo", timeout=timedelta(minutes=10))
     dist.barrier()  # a start on a busy machine may take longer than a test's timeout
     prepare(plan, world)
     requests: list[str] = []
-    say = (lambda text: threading.Event().wait()) if "mute" in plan else watch.say_on_stderr
-    with watch.Watch(world, plan["timeout_s"], requests.append, say, plan.get("start_s", 120)) as watching:
+    say = (lambda text: threading.Event().wait()) if "mute" in plan else watchdog.say_on_stderr
+    with watchdog.Watchdog(world, plan["timeout_s"], requests.append, say, plan.get("start_s", 120)) as watching:
         for step in range(plan["steps"]) if "steps" in plan else count():
             watching.beat(f"step {step}")
             happen(plan, world, step, watching)
@@ -77,7 +77,7 @@ def run(plan: Plan) -> None:
         threading.Event().wait(plan.get("leave_after_s", [0] * world.size)[world.rank])
 
 
-def happen(plan: Plan, world: World, step: int, watching: watch.Watch) -> None:
+def happen(plan: Plan, world: World, step: int, watching: watchdog.Watchdog) -> None:
     """In step 2: {"blocks": [1]}: the main thread of rank 1 waits for good. {"raises": [1, "ValueError"]}. {"busy": [1, 12]}:
     it works half a second and beats, 12 times. {"cut": [1]}: it loses its connections to the store, which lives."""
     if step != 2:
@@ -105,23 +105,48 @@ def cut_connections(port: int) -> None:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-def launch(ranks: int, port: int, out: str, err: str, plan: Plan) -> None:
-    """Start the ranks, and tell of each how it ended. Returns in the ranks alone."""
+def launch(ranks: int, port: int, out: str, err: str, torchrun: bool, plan: Plan) -> None:
+    """Start the ranks, and tell of each how it ended, or of torchrun's agent. Returns in what it starts."""
     for path, number in ((out, 1), (err, 2)):
         descriptor = os.open(path, os.O_WRONLY)
         os.dup2(descriptor, number)
         os.close(descriptor)
-    started = {}
-    for rank in range(ranks):
-        started[pid := os.fork()] = rank
+    started: dict[int, str] = {}
+    for rank in range(0 if torchrun else ranks):
+        started[pid := os.fork()] = f"rank {rank}"
         if pid == 0:
             os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             run(plan)
             return
+    if torchrun:
+        started[pid := os.fork()] = "agent"
+        if pid == 0:
+            be_torchrun(ranks, plan, run_id=str(port))
+            return
     while started:
         pid, status = os.wait()
-        tell(f"rank {started.pop(pid)} ended with {os.waitstatus_to_exitcode(status)}")
+        tell(f"{started.pop(pid)} ended with {os.waitstatus_to_exitcode(status)}")
+    os._exit(0)
+
+
+def be_torchrun(ranks: int, plan: Plan, run_id: str) -> None:
+    """`torchrun --standalone`, but that its agent forks the ranks, and logs nothing: torch's format of a line imports much."""
+    tell(f"agent pid {os.getpid()}")
+    logging.disable()
+    meeting = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": run_id}
+    config = LaunchConfig(1, 1, ranks, max_restarts=0, start_method="fork", **meeting)  # type: ignore[arg-type]
+    elastic_launch(config, be_worker)(plan)
+
+
+def be_worker(plan: Plan) -> None:
+    """A rank under torchrun: without the agent's listening sockets, which it would not have if it had not been forked, and
+    without a value for the agent at its end, which may be gone."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as inherited:
+            if inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.close(number)
+    run(plan)
     os._exit(0)
 
 
@@ -137,4 +162,9 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    run(json.loads(sys.argv[1])) if sys.argv[1:] else serve()
+    try:
+        serve()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # at once, as the command line does
+    os._exit(0)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.distributed.launch import world_from
-from pipeline.engine import build as engine
+from pipeline.engine.build import build_engine, whole_parameters
+from pipeline.engine.processes import gather_objects, start_processes
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.verify.cell import assemble
 
@@ -118,7 +119,7 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
     dictionary = deepspeed_dictionary(
         load_ds_config(ds_config), BatchArithmetic(world.size, 1, accumulation, world.size * accumulation)
     )
-    built = engine.build_engine(model, optimizer, dictionary, device, split=True)
+    built = build_engine(model, optimizer, dictionary, device, split=True)
     partitions = optimizer.partitions
     assert partitions is not None
     fragments = partitions.fragments
@@ -151,21 +152,21 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
             "after": masters(),
             "gradient": mean([part for micro in parts for part in micro]),
             "settings": {**SETTINGS, **changed},
-            "finite": engine.gather_objects(decision.finite),
-            "coefficient": engine.gather_objects(decision.coefficient),
+            "finite": gather_objects(decision.finite),
+            "coefficient": gather_objects(decision.coefficient),
             "x_norm": decision.x_norm,
             "g_norm": decision.g_norm,
             "threshold": decision.threshold,
             "updates": optimizer.updates,
         }
-    result["frozen"] = dict(zip(SHAPES, (v for _, v in engine.whole_parameters(built)), strict=True))["frozen"].float().cpu()
+    result["frozen"] = dict(zip(SHAPES, (v for _, v in whole_parameters(built)), strict=True))["frozen"].float().cpu()
     built.destroy()
     return result
 
 
 if __name__ == "__main__":
     world = world_from(os.environ)
-    device = engine.start_processes(world)
+    device = start_processes(world)
     results = {(name, accumulation): run(name, accumulation) for name in sys.argv[2:] for accumulation in (1, 2)}
     if world.is_main:
         torch.save(results, sys.argv[1])

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.run import metrics_file, monitor
 from pipeline.run.metrics_file import read_metrics
 from pipeline.run.monitor import Monitor
+from tests.helpers.running import worker_environment
 
 RECORD = {
     "loss": 8.25, "lr": 0.5, "head_lr": 0.1, "param_norm": 31.5, "grad_norm": 1.75, "clip_threshold": 2.5,
@@ -243,3 +245,9 @@ def test_a_file_shorter_than_at_the_checkpoint_is_an_alarm(tmp_path: Path, capsy
     lost = f"{position} bytes, {position + 7} at the checkpoint: records before the checkpoint are lost"
     assert alarms == [f"ALARM: {path}: {lost}"]
     assert [row["step"] for row in read_metrics(path)[0]] == [1, 2, 3]
+
+
+def test_reading_metrics_imports_neither_tensorboard_nor_torch() -> None:
+    code = "import sys, pipeline.run.metrics_file; print({'torch', 'tensorboard', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=worker_environment())
+    assert done.stdout == "set()\n"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.distributed.launch import world_from
-from pipeline.engine import build as engine
+from pipeline.engine import build
+from pipeline.engine.processes import start_processes
 from pipeline.optim import decision
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.verify import cell as certify_cell
@@ -74,7 +75,7 @@ def peak_learning_rate(patch: Patch) -> None:
 
 def default_gradient_clipping(patch: Patch) -> None:
     """DeepSpeed's own clipping is left at its default, and its own norms with it (without them it has nothing to clip by)."""
-    patch.setattr(engine, "take_over_norms", lambda *_: None)
+    patch.setattr(build, "take_over_norms", lambda *_: None)
     dictionary = certify_cell.deepspeed_dictionary
     patch.setattr(certify_cell, "deepspeed_dictionary", lambda m, b: {**dictionary(m, b), "gradient_clipping": 1.0})
 
@@ -134,7 +135,7 @@ MUTATIONS: dict[str, tuple[Callable[[Patch], None], Cell]] = {
 
 if __name__ == "__main__":
     world = world_from(os.environ)
-    device = engine.start_processes(world)
+    device = start_processes(world)
     problems = {}
     for name, (mutate, cell) in sorted(MUTATIONS.items(), key=lambda item: item[1][1].ds_config):  # stage 3 last
         with pytest.MonkeyPatch.context() as patch:
