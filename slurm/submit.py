@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from preprocessing.base.files import write_whole
 from preprocessing.base.json_file import write_object
 from slurm.records import JOBS, now, read_jobs
 from slurm.render import Script
@@ -42,7 +43,7 @@ def submit(request: Request, scripts: Sequence[Script]) -> list[Job]:
     jobs: list[Job] = []
     try:
         for script in scripts:
-            (folder / script.file).write_text(script.text, encoding="utf-8")
+            write_whole(folder / script.file, script.text.encode())
             before = next((job["job"] for job in jobs if job["stage"] == script.after), None)
             answer = _sbatch(sbatch_command(script, folder, before), script)
             jobs.append({"stage": script.name, "job": answer.split(";")[0], "after": before})

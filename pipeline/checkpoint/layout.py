@@ -13,7 +13,6 @@ A directory that is being written, or replaced, or deleted has a name that begin
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,12 +93,3 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def _seal(values: Mapping[str, Any]) -> str:
     """sha256 of the values, however they are laid out."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file's contents, or a directory's names, survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

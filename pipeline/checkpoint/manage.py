@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-
 from pipeline.checkpoint import retention
-from pipeline.checkpoint.layout import CHECKPOINTS, dangling_latest, hidden, step_directory, sync
+from pipeline.checkpoint.layout import CHECKPOINTS, dangling_latest, step_directory
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.snapshot import PARAM
+from pipeline.checkpoint.tensor_file import write_tensors
 
 AGES = ((86400 * 2, 86400, "d"), (7200, 3600, "h"), (120, 60, "min"), (0, 1, "s"))  # from, unit, its name
 
@@ -136,13 +134,5 @@ def convert(run_dir: Path, step: int | None, out: Path, complain: Callable[[str]
         "corpus_sha256": made_from["corpus_sha256"],
         "tokenizer_sha256": made_from["tokenizer_sha256"],
     }
-    temporary = hidden(out, "writing")
-    try:
-        save_file({name: found.whole(PARAM, name) for name in found.manifest["parameters"]}, temporary, metadata)
-        sync(temporary)
-        temporary.rename(out)
-    except SafetensorError as error:  # its name for a full disk
-        raise OSError(f"{out}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_tensors(out, {name: found.whole(PARAM, name) for name in found.manifest["parameters"]}, metadata)
     return found

@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.checkpoint.layout import CHECKPOINTS, hidden, step_directories, step_of
+from pipeline.checkpoint.layout import CHECKPOINTS, LATEST, hidden, step_directories, step_of
+from preprocessing.base.files import WRITING
 
 
 def surplus(steps: Sequence[int], keep_last: int, keep_every_steps: int) -> list[int]:
@@ -25,9 +26,11 @@ def delete(directory: Path) -> None:
 
 
 def clear_leftovers(run_dir: Path) -> None:
-    """Delete what a killed save, replacement or deletion of this run left under a hidden name."""
+    """Delete what a killed save, replacement or deletion of this run left under a hidden or temporary name."""
     for directory in (run_dir / CHECKPOINTS).glob(".*-step-*"):
         shutil.rmtree(directory, ignore_errors=True)
+    for file in (run_dir / CHECKPOINTS).glob(f"{LATEST}{WRITING}*"):
+        file.unlink(missing_ok=True)
 
 
 def steps_on_disk(run_dir: Path) -> dict[int, Path]:

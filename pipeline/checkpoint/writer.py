@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.checkpoint import retention
@@ -32,14 +30,14 @@ from pipeline.checkpoint.layout import (
     hidden,
     shard_name,
     step_directory,
-    sync,
     write_manifest,
 )
 from pipeline.checkpoint.snapshot import Snapshot
+from pipeline.checkpoint.tensor_file import write_tensors
 from pipeline.distributed.ranks import Ranks
 from pipeline.optim.fp32_vector import Fp32Vector
 from preprocessing.base.command_line import one_line
-from preprocessing.base.files import file_sha256
+from preprocessing.base.files import file_sha256, sync_directory, write_whole
 
 Result = TypeVar("Result")
 Probe = queue.SimpleQueue[tuple[Mapping[str, Tensor], Tensor]]  # a batch and its loss, once it is known
@@ -123,7 +121,7 @@ class Saver:
         ranks.on_main(told(lambda: begin(self._run_dir, temporary)))
         self._progress()
         shard_path = temporary / shard_name(ranks.rank, ranks.size)
-        shard = ranks.together(told(lambda: write_tensors(shard_path, self._snapshot.tensors())))
+        shard = ranks.together(told(lambda: write_shard(shard_path, self._snapshot.tensors())))
         self._progress()
         manifest |= {"format": FORMAT, "step": step, "files": ranks.gather(shard)}
         ranks.on_main(told(lambda: commit(temporary, final, manifest, *probe.get())))
@@ -164,15 +162,9 @@ def begin(run_dir: Path, temporary: Path) -> None:
     temporary.mkdir()
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A safetensors file, on disk and synced. Returns {file, bytes, sha256, tensors: {key: elements}}."""
-    try:
-        save_file(dict(tensors), path)
-    except SafetensorError as error:  # its name for a full disk
-        raise OSError(f"{path}: {error}") from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes files that nobody else can read
-    sync(path)
-    sync(path.parent)
+def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write a file of a checkpoint; returns its entry in the manifest: {file, bytes, sha256, tensors: {key: elements}}."""
+    write_tensors(path, tensors)
     elements = {key: tensor.numel() for key, tensor in tensors.items()}
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path), "tensors": elements}
 
@@ -183,15 +175,14 @@ def commit(temporary: Path, final: Path, manifest: dict[str, Any], probe: Mappin
     if not math.isfinite(loss):
         raise ValueError(f"the loss with these weights is {float(loss)}: a checkpoint of them would be of no use")
     manifest["probe"] = {"loss": float(loss)}
-    manifest["files"] = [*manifest["files"], write_tensors(temporary / PROBE, probe)]
-    write_manifest(temporary, manifest)
-    sync(temporary)
+    manifest["files"] = [*manifest["files"], write_shard(temporary / PROBE, probe)]
+    write_manifest(temporary, manifest)  # the last to be named in the directory, which it syncs
     replaced = hidden(final, "replaced")
     if final.exists():
         final.rename(replaced)
     temporary.rename(final)
     try:
-        sync(final.parent)
+        sync_directory(final.parent)
     except OSError:  # it might not survive a power loss: it is not there, then
         final.rename(temporary)
         raise
@@ -199,12 +190,8 @@ def commit(temporary: Path, final: Path, manifest: dict[str, Any], probe: Mappin
 
 
 def point_latest_to(final: Path) -> None:
-    """`latest`, by rename."""
-    pointer = final.parent / f".{LATEST}.writing"
-    pointer.write_text(final.name + "\n", encoding="utf-8")
-    sync(pointer)
-    pointer.rename(final.parent / LATEST)
-    sync(final.parent)
+    """Write RUN/checkpoints/latest."""
+    write_whole(final.parent / LATEST, f"{final.name}\n".encode())
 
 
 def make_place(run_dir: Path) -> None:

@@ -1,7 +1,7 @@
 """The comparison as pictures: stacked bars by kind, with the measured sum as a mark; alone, and in a page of its own."""
 
 from collections.abc import Callable, Sequence
-from html import escape
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 
 from pipeline.memory.compare import Row, table, unit
 from pipeline.memory.system import ACTIVATIONS, COPIES, GRADIENTS, KINDS, LOGITS, MASTERS, MOMENTS, PARAMETERS, WORKSPACE
-from pipeline.report.plots import BLUE, COMPARE_COLOURS, GREEN, GREY, ORANGE, PURPLE, STYLE, draw_svg
-from preprocessing.base.page import INK, figure, page
+from preprocessing.base import plots
+from preprocessing.base.page import render
+from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREEN, GREY, ORANGE, PURPLE, Picture
 
+TEMPLATE = Path(__file__).parent / "templates" / "memory.html"
 COLOURS = {
     PARAMETERS: BLUE,
     MASTERS: "#7fb0ee",
@@ -64,38 +66,28 @@ def _bars(ax: Axes, rows: Sequence[Row], moment: str | None, of: Callable[[Row],
 
 def write_png(rows: Sequence[Row], out: Path) -> None:
     """Both pictures in one file."""
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(11, 1.6 + 0.42 * len(rows)), layout="constrained")
-        left, right = drawing.subplots(1, 2)
+
+    def draw(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2)
         step_panel(left, rows)
         largest_panel(right, rows)
         right.set_yticklabels([])
         right.get_legend().remove()
-        drawing.savefig(out, format="png", dpi=150)
+
+    plots.write_png(out, (11, 1.6 + 0.42 * len(rows)), draw)
 
 
-def pictures(rows: Sequence[Row], of_step: str, of_largest: str) -> str:
-    """Both, with their captions, as a part of a page."""
-
-    def step(ax: Axes) -> bool:
-        return step_panel(ax, rows)
-
-    def largest(ax: Axes) -> bool:
-        return largest_panel(ax, rows)
-
-    drawn = figure(draw_svg(step, INK), of_step) + figure(draw_svg(largest, INK), of_largest)
-    return f'<div class="pictures">\n{drawn}</div>'
+def memory_pictures(rows: Sequence[Row], of_step: str, of_largest: str) -> list[Picture]:
+    """Both, with their captions."""
+    panels = (("memory_step", step_panel, of_step), ("memory_largest", largest_panel, of_largest))
+    return plots.pictures((name, partial(panel, rows=rows), caption) for name, panel, caption in panels)
 
 
 def html(rows: Sequence[Row]) -> str:
     """A self-contained page."""
-    sections = [
-        "<h1>Memory of a rank</h1>",
-        pictures(
-            rows,
-            "The update itself: parameters, masters, gradients, moments and what the engine copies.",
-            "The worst moment of a step, nearly always in the backward pass.",
-        ),
-        f'<div class="scroll"><pre>{escape(table(rows))}</pre></div>',
-    ]
-    return page("Memory · SIBERT pretraining", sections)
+    drawn = memory_pictures(
+        rows,
+        "The update itself: parameters, masters, gradients, moments and what the engine copies.",
+        "The worst moment of a step, nearly always in the backward pass.",
+    )
+    return render(TEMPLATE, drawn=drawn, table=table(rows))

@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from pipeline.config.load import as_dict, from_dict
 from pipeline.config.schema import RunConfig
-from preprocessing.base.json_file import WRITING_SUFFIX, read_object, write_object
+from preprocessing.base.files import WRITING
+from preprocessing.base.json_file import read_object, write_object
 from preprocessing.corpus.reader import Corpus
 
 PACKAGES = ("torch", "deepspeed", "numpy", "pyarrow", "sentencepiece", "safetensors")
@@ -157,7 +158,7 @@ def is_empty(run_dir: Path) -> bool:
     """Is RUN missing or empty, but for the files of a start that was killed before it had written config.json?"""
     if not run_dir.exists():
         return True
-    return run_dir.is_dir() and all(entry.name.endswith((WRITING_SUFFIX, LOCK)) for entry in run_dir.iterdir())
+    return run_dir.is_dir() and all(entry.name.endswith(LOCK) or WRITING in entry.name for entry in run_dir.iterdir())
 
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:

@@ -5,6 +5,8 @@ import json
 import os
 from pathlib import Path
 
+from preprocessing.base.files import write_whole
+
 TEXT = """\
 Hold this machine's DeepSpeed against the recipe on paper. Small models are trained for 20 steps under each file of
 ds_configs/ and compared with a float64 reference in one process: parameters, norms, thresholds, clip decisions.
@@ -50,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
     if world.is_main:
         print(certify.table(results))
         if args.json_file is not None:
-            args.json_file.write_text(json.dumps([asdict(result) for result in results], indent=1), encoding="utf-8")
+            write_whole(args.json_file, json.dumps([asdict(result) for result in results], indent=1).encode())
     return int(any(result.problem for result in results))

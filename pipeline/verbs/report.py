@@ -18,7 +18,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page, and the picture if asked for."""
-    from pipeline.report.plots import write_curve_png
+    from pipeline.report.panels import write_curve_png
     from pipeline.report.run_page import write_report
 
     print(write_report(args.run_dir, args.compare))

@@ -1,12 +1,11 @@
 """JSON objects on disk: written whole or not at all, read with an error that names the file."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-WRITING_SUFFIX = ".writing"  # of temporary files; what carries it is never read
+from preprocessing.base.files import write_whole
 
 
 def read_object(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
@@ -24,14 +23,5 @@ def read_object(path: Path, required: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def write_object(path: Path, values: Mapping[str, Any]) -> None:
-    """Whole or not at all, a power loss included: a temporary file, fsync, rename. Only finite numbers."""
-    temporary = path.with_name(f".{path.name}{WRITING_SUFFIX}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(values, indent=1, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write a file that `read_object` reads, whole or not at all. Only finite numbers; ValueError for others."""
+    write_whole(path, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())

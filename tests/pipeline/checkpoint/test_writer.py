@@ -12,6 +12,7 @@ from pipeline.checkpoint.retention import surplus
 from pipeline.checkpoint.snapshot import rng_states, set_rng_states
 from pipeline.checkpoint.writer import Kept, Saved, Saver, told
 from pipeline.distributed.ranks import ALONE
+from preprocessing.base.files import WRITING, temporary_name
 
 
 def test_a_save_is_whole_in_another_reader_and_keeps_what_it_is_told_to(tmp_path: Path) -> None:
@@ -77,11 +78,15 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
     assert saver.wait() == Saved(7, None, None)
     named = calls.index(("rename", "step-00000007"))
     synced = [name for call, name in calls[:named] if call == "fsync"]
-    assert {"rank-00000-of-00001.safetensors", "probe.safetensors", ".manifest.json.writing"} <= set(synced)
+    files = [
+        temporary_name(Path(name)).name for name in ("rank-00000-of-00001.safetensors", "probe.safetensors", "manifest.json")
+    ]
+    assert set(files) <= set(synced)
     assert synced[-1] == ".writing-step-00000007", "the names in the directory, last of all"
     assert calls[named + 1] == ("fsync", "checkpoints"), "its own name"
     latest = calls.index(("rename", "latest"))
-    assert calls[latest - 1] == ("fsync", ".latest.writing")
+    assert calls[latest - 1] == ("fsync", temporary_name(Path("latest")).name)
+    assert calls[latest + 1] == ("fsync", "checkpoints")
     assert latest > named
 
 
@@ -93,7 +98,9 @@ def test_a_failed_save_leaves_nothing_and_the_next_one_has_its_own_probe(
     saver = Saver(tmp_path, ALONE, Kept())
     manifest = {"world_size": 1, "zero_stage": 1, "saved_at": "", "made_from": {}, "progress": {}, "parameters": {"w": [3]}}
     with monkeypatch.context() as patched:
-        patched.setattr("pipeline.checkpoint.writer.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        patched.setattr(
+            "pipeline.checkpoint.tensor_file.save_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left"))
+        )
         saver.start(1, {"param|w|0": torch.ones(3)}, manifest)
         saver.give_probe({"x": torch.ones(1)}, torch.tensor(1.0))
         failed = saver.wait()
@@ -132,6 +139,16 @@ def test_a_damaged_newer_one_does_not_push_a_whole_one_out(tmp_path: Path) -> No
         saver.give_probe({"x": torch.ones(1)}, torch.tensor(1.0))
         assert saver.wait() == Saved(step, None, None)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step-00000006", "step-00000008"]
+
+
+def test_what_a_killed_process_left_half_written_goes_with_the_next_save(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".writing-step-00000003").mkdir(parents=True)
+    (tmp_path / "checkpoints" / f"latest{WRITING}another-host-7").write_text("step-0")
+    saver = Saver(tmp_path, ALONE, Kept())
+    saver.start(4, {"param|w|0": torch.ones(3)}, {"world_size": 1})
+    saver.give_probe({"x": torch.ones(1)}, torch.tensor(1.0))
+    assert saver.wait() == Saved(4, None, None)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step-00000004"]
 
 
 def test_weights_with_a_loss_that_is_no_number_are_not_kept(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import math
 import random
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.report.plots import load_run, load_runs, newly_clipped, series, smooth, write_curve_png
+from pipeline.report.panels import smooth, write_curve_png
+from pipeline.report.recorded_run import load_run, load_runs, newly_clipped, series
 from pipeline.report.run_page import write_report
+from preprocessing.base.files import WRITING
+from tests.helpers.running import ROOT
 
 ENTROPY = 6.75
 
@@ -123,7 +128,7 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
         "python -m pipeline pretrain --recipe tiny", "held-out, on [MASK]", "step 210",
     ):  # fmt: skip
         assert expected in page.text, expected
-    assert not list(path.parent.glob("*.partial"))
+    assert not [left.name for left in path.parent.iterdir() if WRITING in left.name]
 
 
 def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
@@ -236,6 +241,13 @@ def test_a_directory_without_metrics_is_refused_with_the_remedy(tmp_path: Path) 
         write_curve_png(tmp_path, tmp_path / "curve.png")
     with pytest.raises(ValueError, match="empty"):
         write_report(write_run(tmp_path / "good"), [tmp_path / "empty"])
+
+
+def test_a_report_needs_no_tensorboard() -> None:
+    """It reads metrics.jsonl, and runs where nobody looks at curves: TensorBoard costs seconds, and may not be there."""
+    look = "import sys, pipeline.report.run_page; print({'torch.utils.tensorboard', 'tensorboard'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
 
 
 def test_a_broken_document_is_named(tmp_path: Path) -> None:

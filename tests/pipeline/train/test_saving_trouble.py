@@ -48,7 +48,7 @@ def test_saves_that_fail_are_alarms_and_the_run_ends_as_if_nothing_had_been(
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
     assert rank_server.run(arguments(corpus, undisturbed), 2, skip=WITHOUT_REPORT).codes == [0, 0]
     if place.startswith("safetensors"):
-        place = "pipeline.checkpoint.writer:save_file"
+        place = "pipeline.checkpoint.tensor_file:save_file"
     fail = Failure(rank, place, count=12 if rank == 0 else 3, times=4 if rank == 0 else 2)
     ranks = rank_server.run(arguments(corpus, run), 2, fail=fail, skip=WITHOUT_REPORT)
     assert ranks.codes == [0, 0], ranks.stdout + ranks.stderr

@@ -10,6 +10,7 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.config.load import load_recipe
 from pipeline.run.directory import open_run, run_file
+from preprocessing.base.files import temporary_name
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.running import SMALL, set_options
 
@@ -136,7 +137,7 @@ def test_places_where_no_run_can_be(call: Callable[..., str], corpus: Path, tmp_
 def test_a_start_that_was_killed_while_it_wrote_can_be_repeated(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / ".config.json.writing").write_text("{")
+    temporary_name(run / "config.json").write_text("{")
     assert main([str(word) for word in dry(corpus, run)]) == 0
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_convert_gives_whole_tensors_that_say_where_they_come_from(run: Path, tm
     with safe_open(tmp_path / "n.safetensors", framework="pt") as file:
         assert file.get_tensor("w")[0, 0] == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.safetensors", "n.safetensors", "run"]
+
+
+def test_what_is_converted_is_for_others_too(run: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        assert main(["checkpoint", "convert", str(run), "--out", str(tmp_path / "m.safetensors")]) == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "m.safetensors").stat().st_mode) == 0o640
 
 
 def test_convert_refuses_in_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

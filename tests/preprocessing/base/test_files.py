@@ -1,13 +1,16 @@
 """Files that are whole or absent, and arrays that are read a piece at a time."""
 
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from preprocessing.base.arrays import StoredArray, write_array
-from preprocessing.base.files import write_whole, written
+from preprocessing.base.files import replacing, temporary_name, write_whole, written
+from preprocessing.base.json_file import write_object
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -23,14 +26,80 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_it_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut after the rename must not find an empty file; no kill can show that, so the order is looked at."""
-    order = []
+def by_name(path: Path) -> None:
+    """As safetensors does: another file takes the temporary one's name."""
+    with replacing(path) as temporary:
+        private = os.open(path.with_name("private"), os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(private, b"content")
+        os.close(private)
+        os.replace(path.with_name("private"), temporary)
+
+
+WAYS: dict[str, Callable[[Path], None]] = {
+    "bytes": lambda path: write_whole(path, b"content"),
+    "object": lambda path: write_object(path, {"a": 1}),
+    "array": lambda path: write_array(path, np.arange(3)),
+    "by name": by_name,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_synced_before_it_is_renamed_and_its_name_after(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut after the rename must not find an empty file, nor undo the rename; no kill can show that, so the order of the
+    calls is looked at, and which inode each of them was for."""
+    calls: list[tuple[str, int]] = []
     fsync, rename = os.fsync, os.rename
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd)))
-    monkeypatch.setattr(os, "rename", lambda old, new: (order.append("rename"), rename(old, new)))
+
+    def noted_fsync(descriptor: int) -> None:
+        calls.append(("fsync", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def noted_rename(old: Path, new: Path) -> None:
+        calls.append(("rename", old.stat().st_ino))
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    path = tmp_path / "a"
+    WAYS[way](path)
+    file, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert calls == [("fsync", file), ("rename", file), ("fsync", folder)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+@pytest.mark.parametrize("way", WAYS)
+def test_others_may_read_it_if_the_user_lets_them(way: str, umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        WAYS[way](tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+def test_the_leftover_of_a_killed_process_with_this_number_is_overwritten(tmp_path: Path) -> None:
+    """Process numbers come again, in a container nearly always."""
+    leftover = temporary_name(tmp_path / "a")
+    leftover.write_bytes(b"a longer half of a file")
+    leftover.chmod(0o400)
     write_whole(tmp_path / "a", b"content")
-    assert order == ["fsync", "rename", "fsync"]  # the last one is the folder's
+    assert (tmp_path / "a").read_bytes() == b"content"
+    assert (tmp_path / "a").stat().st_mode & stat.S_IWUSR, "the mode of a new file"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    """As `--json-file /dev/stdout`: a rename would put a file where the device was."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:

@@ -1,128 +1,21 @@
-"""Pictures of a run, drawn from its directory alone: each panel is a function that draws on given axes.
+"""Pictures of a run: each panel is a function that draws on given axes.
 
 A panel returns False, and is left out, where the run has nothing to show for it (AdamW has no clip threshold).
 Missing and non-finite values are gaps in a curve.
 """
 
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pipeline.run.metrics_file import METRICS, read_metrics
-from preprocessing.base.json_file import read_object
-
-Rows = Sequence[Mapping[str, Any]]
-Array = np.ndarray[Any, Any]
-
-# Mid tones: they read on white as well as on a dark page.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#3b7dd8", "#d9772b", "#2f9e6e", "#a05bbf", "#8a8f98"
-COMPARE_COLOURS = (ORANGE, PURPLE, GREEN, "#c4455f", "#8c7a2e")
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.formatter.use_mathtext": False,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "text.parse_math": False,  # a run may be called "$x"
-    "svg.fonttype": "none",
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run as its directory tells it. Documents that are not there are empty; `summary` is, of an unfinished run."""
-
-    name: str
-    made_from: dict[str, Any]  # of config.json: recipe, data, corpus_sha256
-    config: dict[str, Any]  # of config.json: the RunConfig
-    ds_config: dict[str, Any]
-    versions: dict[str, Any]
-    summary: dict[str, Any]
-    train: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
-
-
-def load_run(run_dir: Path) -> Run:
-    """Read a run directory. ValueError if there is nothing to draw or a document is not a JSON object."""
-    metrics = run_dir / METRICS
-    remedy = "give the directory of a run that has trained (python -m pipeline pretrain … --run DIRECTORY)"
-    if not metrics.is_file():
-        raise ValueError(f"{run_dir}: no {METRICS} there; {remedy}")
-    train, evaluations = read_metrics(metrics)
-    if not train and not evaluations:
-        raise ValueError(f"{metrics}: no records yet; {remedy}, or wait for its first log line")
-    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary")}
-    documents = {name: read_object(path) if path.is_file() else {} for name, path in paths.items()}
-    made_from = documents.pop("config")
-    config = made_from.pop("config", {})
-    if not isinstance(config, dict):
-        raise ValueError(f"{run_dir}/config.json: config is {config!r}, expected an object; restore the file")
-    return Run(run_dir.resolve().name, made_from, config, train=train, evaluations=evaluations, **documents)
-
-
-def load_runs(run_dirs: Sequence[Path]) -> list[Run]:
-    """`load_run` of each; where two directories have one name, the parent's name goes before it."""
-    names = [run_dir.resolve().name for run_dir in run_dirs]
-    runs = []
-    for run_dir in run_dirs:
-        run, path = load_run(run_dir), run_dir.resolve()
-        name = f"{path.parent.name}/{path.name}" if names.count(run.name) > 1 else run.name
-        runs.append(replace(run, name=name))
-    return runs
-
-
-def number(value: object) -> float:
-    """A JSON value as a float; nan for anything that is not a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return math.nan
-    return float(value)
-
-
-def series(rows: Rows, key: str) -> tuple[Array, Array]:
-    """(steps, values) of one key; nan where it is missing or not finite."""
-    return np.array([row["step"] for row in rows], float), np.array([number(row.get(key)) for row in rows], float)
-
-
-def has(values: Array) -> bool:
-    """Is there anything to draw?"""
-    return bool(np.isfinite(values).any())
-
-
-def smooth(values: Array, window: int) -> Array:
-    """The mean of the `window` values around each (fewer at the ends), gaps left out."""
-    finite = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(finite)])
-    at = np.arange(len(values))
-    first, last = np.maximum(at - window // 2, 0), np.minimum(at + (window - 1) // 2 + 1, len(values))
-    total, count = total[last] - total[first], count[last] - count[first]
-    return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0)
-
-
-def newly_clipped(run: Run) -> tuple[Array, Array]:
-    """(steps, how many steps were clipped since the record before), from the recorded fraction of all steps so far."""
-    steps, fraction = series(run.train, "clipped_fraction")
-    known = np.isfinite(fraction)
-    clipped_steps = np.round(np.where(known, fraction, 0.0) * steps)[known]
-    return steps[known], np.maximum(np.diff(clipped_steps, prepend=0.0), 0.0)
+from pipeline.report.recorded_run import Array, Rows, Run, load_runs, newly_clipped, series, tokens_per_step, unigram_entropy
+from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREEN, GREY, ORANGE, PURPLE, write_png
 
 
 def loss_panel(ax: Axes, run: Run, compare: Sequence[Run] = ()) -> bool:
@@ -218,45 +111,35 @@ def throughput_panel(ax: Axes, run: Run) -> bool:
     return _finish(ax, drawn)
 
 
-def unigram_entropy(run: Run) -> float:
-    """Nats a token, from the summary or else the last evaluation that has it; nan if none has."""
-    key = "heldout_unigram_entropy_nats"
-    known = [value for value in series(run.evaluations, key)[1] if math.isfinite(value)]
-    return number(run.summary.get(key, known[-1] if known else None))
-
-
-def tokens_per_step(run: Run) -> float:
-    """Tokens of one global batch; nan if the configuration does not say."""
-    batch, data = run.config.get("batch") or {}, run.config.get("data") or {}
-    return number(batch.get("global_sequences")) * number(data.get("seq_len"))
-
-
 def write_curve_png(run_dir: Path, out: Path, compare: Sequence[Path] = ()) -> Path:
     """The README's picture: the loss curves, and beside them the weight norm (if the run recorded it)."""
     run, *others = load_runs([run_dir, *compare])
-    with matplotlib.rc_context(STYLE | {"figure.facecolor": "white", "savefig.facecolor": "white"}):
-        figure = Figure(figsize=(10, 3.8), layout="constrained")
+
+    def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         loss_panel(left, run, others)
         if not param_norm_panel(right, run):
             right.remove()
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, format="png", dpi=150)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, (10, 3.8), draw)
     return out
 
 
-def draw_svg(panel: Callable[[Axes], bool], ink: str) -> str | None:
-    """One panel as an SVG document with axes and text in the colour `ink`; None if the panel has nothing to show."""
-    inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    salt = f"sibert {getattr(panel, '__name__', panel)}"
-    with matplotlib.rc_context(STYLE | dict.fromkeys(inks, ink) | {"svg.hashsalt": salt}):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
-        if not panel(figure.subplots()):
-            return None
-        buffer = io.StringIO()
-        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-        return buffer.getvalue()
+def has(values: Array) -> bool:
+    """Is there anything to draw?"""
+    return bool(np.isfinite(values).any())
+
+
+def smooth(values: Array, window: int) -> Array:
+    """The mean of the `window` values around each (fewer at the ends), gaps left out."""
+    finite = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(finite)])
+    at = np.arange(len(values))
+    first, last = np.maximum(at - window // 2, 0), np.minimum(at + (window - 1) // 2 + 1, len(values))
+    total, count = total[last] - total[first], count[last] - count[first]
+    return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0)
 
 
 def _cycle(count: int) -> list[str]:

@@ -1,40 +1,14 @@
-"""Pictures of an audit's figures as SVG: each panel draws on given axes; its ink is the page's text colour."""
+"""Pictures of an audit's figures: each panel draws on given axes."""
 
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+
+from preprocessing.base.plots import BLUE, COUNT, GREY, ORANGE
 
 Figures = Mapping[str, Any]
-
-# Mid tones: they read on white as well as on a dark page. The same as in the report of a run.
-BLUE, ORANGE, GREY = "#3b7dd8", "#d9772b", "#8a8f98"
-INK = "#010203"  # drawn in this colour, then handed to the page's text colour, dark or light
-STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "text.parse_math": False,  # a source may be called "$x"
-    "svg.fonttype": "none",
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
-COUNT = FuncFormatter(lambda value, _: f"{value:,.0f}" if value == int(value) else f"{value:g}")
 
 
 def document_panel(ax: Axes, figures: Figures) -> None:
@@ -119,20 +93,3 @@ def _around(ax: Axes, values: Sequence[float]) -> None:
     reach = max(reach, 0.1 * middle)
     ax.set_ylim(max(0.0, middle - reach), middle + reach)
     ax.yaxis.set_major_formatter(COUNT)
-
-
-def draw_svg(panel: Callable[[Axes, Figures], None], figures: Figures) -> str:
-    """One panel as an SVG element to stand in a page among others: no fixed size, no metadata, no ids that clash."""
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": f"audit {panel.__name__}"}):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
-        panel(figure.subplots(), figures)
-        buffer = io.StringIO()
-        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for size in ("width", "height"):
-        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg, count=1)
-    return svg.replace(INK, "currentColor")
