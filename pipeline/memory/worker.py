@@ -19,7 +19,8 @@ from pipeline.distributed.launch import world_from
 from pipeline.engine import build as engine
 from pipeline.engine import processes
 from pipeline.memory.live import LiveBytes
-from pipeline.memory.system import System, random_inputs, real_model
+from pipeline.memory.system import System, random_micro_batch
+from pipeline.model.build import build_model
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 
@@ -34,12 +35,13 @@ def measure_here(system: System) -> dict[str, Any]:
     world = world_from(os.environ)
     device = processes.start_processes(world)
     torch.manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
     micro, accumulation = system.micro_sequences, 2 if system.accumulates else 1
     batch = BatchArithmetic(world.size, micro, accumulation, micro * accumulation * world.size)
     dictionary = deepspeed_dictionary(load_ds_config(system.config.train.ds_config), batch)
     losses = []
     with LiveBytes(device) as live:
-        model = real_model(system.config, system.vocab_size).to(device)
+        model = build_model(system.config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
         built = engine.build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
         for _ in range(4):
@@ -47,13 +49,13 @@ def measure_here(system: System) -> dict[str, Any]:
         live.mark("init")
         for step in range(STEPS):
             for _ in range(accumulation):
-                inputs = [None if t is None else t.to(device) for t in random_inputs(system)]
+                micro_batch = random_micro_batch(system, generator).to(device)
                 live.mark("inputs")
-                out = built(*inputs)
+                out = built(micro_batch)
                 live.mark(f"forward {step}")
                 built.backward(out.loss)
                 losses.append(out.loss.item())
-                del out, inputs
+                del out, micro_batch
                 live.mark(f"backward {step}")
                 built.step()
                 live.mark(f"step {step}")

@@ -24,6 +24,7 @@ from pipeline.distributed.watchdog import Watch
 from pipeline.engine import build as engine
 from pipeline.engine import processes
 from pipeline.init import initial_model as starting_model
+from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -83,7 +84,7 @@ class Training:
             model = starting_model.initial_model(self.config, self.corpus, self.data, self.batch, self.device)
         else:
             check_same(found.manifest["made_from"], self.made_from, found.directory, "it is not this run's: move it away")
-            model = starting_model.empty_model(self.config, self.corpus)
+            model = build_model(self.config, self.corpus.vocab_size, self.corpus.unigram_counts("train"))
             found.check_covers(parameter_shapes(model))
             if self.world.is_main:
                 found.load_parameters(model)
@@ -151,7 +152,7 @@ class Training:
         for micro_step in range(self.batch.accumulation_steps):
             batch = self._micro_batch(micro_step)
             self.watch.beat(f"step {next_step}")
-            out = self.engine(*batch.model_inputs())
+            out = self.engine(batch)
             self.watch.beat(f"the backward pass of step {next_step}")
             if self.saver.wants_probe:  # these are still the saved weights
                 self.saver.give_probe(probe.as_tensors(probe.rows(batch)), probe.loss_of_rows(batch, out))
