@@ -12,6 +12,7 @@ import torch
 from pipeline.memory.predict import predict
 from pipeline.memory.states import between_steps, groups_of, parameters_of_rule
 from pipeline.memory.system import System, with_layers
+from pipeline.model.build import MOST_LAYERS
 
 
 def largest_micro_batch(system: System, device_bytes: int) -> int:
@@ -27,12 +28,13 @@ def largest_micro_batch(system: System, device_bytes: int) -> int:
 
 
 def most_layers(system: System, device_bytes: int) -> int:
-    """About how many layers of the same width fit at the system's micro batch: each moment's peak is taken to be on the line
-    through its own number of layers and twice that."""
+    """About how many layers of the same width fit at the system's micro batch: each phase's peak is taken to be on the line
+    through its own number of layers and twice that (or half, where twice is too many)."""
     own = system.config.model.layers
-    once, twice = (predict(with_layers(system, layers)).peak for layers in (own, 2 * own))
-    sizes = [(sum(once[moment].values()), sum(twice[moment].values())) for moment in once]
-    return max(0, min(own + math.floor((device_bytes - first) * own / (second - first)) for first, second in sizes))
+    other = 2 * own if 2 * own <= MOST_LAYERS else own // 2
+    here, there = (predict(with_layers(system, layers)).peak for layers in (own, other))
+    sizes = [(sum(here[phase].values()), sum(there[phase].values())) for phase in here]
+    return max(0, min(own + math.floor((device_bytes - a) * (other - own) / (b - a)) for a, b in sizes))
 
 
 def device_memory(environment: Mapping[str, str]) -> tuple[int, str]:

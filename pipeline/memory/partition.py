@@ -19,13 +19,13 @@ class Rank:
     @property
     def elements(self) -> int:
         """Of the whole model."""
-        return total(group.sizes for group in self.groups)
+        return total_elements(group.sizes for group in self.groups)
 
     @property
     def held_gradients(self) -> int:
         """Bytes of gradients between the backward pass and the step: ZeRO keeps those of all owned tensors whole. Stage 3 has a
         buffer that is always there (`states.between_steps`)."""
-        return 0 if self.system.stage == 3 else self.system.forward_bytes * total(self.own)
+        return 0 if self.system.stage == 3 else self.system.forward_bytes * total_elements(self.own)
 
 
 def fullest_rank(system: System) -> Rank:
@@ -35,7 +35,7 @@ def fullest_rank(system: System) -> Rank:
         return Rank(system, groups, [group.sizes for group in groups])
     candidates = sorted({rank for group in groups for rank in _with_a_start(group.sizes, world)})
     owned = ([owned_tensors(group.sizes, rank, world) for group in groups] for rank in candidates)
-    return Rank(system, groups, max(owned, key=total))
+    return Rank(system, groups, max(owned, key=total_elements))
 
 
 def owned_tensors(sizes: Mapping[str, int], rank: int, world: int) -> dict[str, int]:
@@ -58,6 +58,6 @@ def _part(sizes: Mapping[str, int], world: int) -> int:
     return -(-sum(sizes.values()) // (2 * world)) * 2
 
 
-def total(groups: Iterable[Mapping[str, int]]) -> int:
+def total_elements(groups: Iterable[Mapping[str, int]]) -> int:
     """Elements of all tensors of all groups."""
     return sum(sum(sizes.values()) for sizes in groups)

@@ -1,4 +1,4 @@
-"""What each rank will hold, by kind, at each moment of a step, with no weight allocated.
+"""What each rank will hold, by kind, in each phase of a step, with no weight allocated.
 
 Activations are traced on fake tensors (`trace`). What DeepSpeed 0.19.8 holds is written down, stage by stage, as it was
 measured (docs/memory.md): between steps in `states`, in the backward pass in `reduction`, in step() in `update`. On W ranks:
@@ -41,7 +41,7 @@ class NotPredicted(ValueError):
 
 
 def predict(system: System) -> Prediction:
-    """Takes about as long as a few passes of a tiny model, for each layer. NotPredicted for mechanics that are not written down
+    """Takes time in proportion to the layers, about a second for twelve. NotPredicted for mechanics that are not written down
     here, and for a batch too large to be traced; ValueError for a model too large to be built without storage."""
     _check_mechanics(system)
     try:

@@ -1,4 +1,4 @@
-"""What is weighed: a recipe's model and optimiser on a number of ranks, and the kinds of what they hold."""
+"""A system: a recipe's model and optimiser on a number of ranks. And the kinds of what a rank holds."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

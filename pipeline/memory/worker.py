@@ -25,13 +25,13 @@ from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 
 STEPS, COUNTED = 5, 3  # the engine finds its rhythm in the first ones (stage 3 learns what to gather when)
-MOMENTS = ("forward", "backward", "step")
+PHASES = ("forward", "backward", "step")
 SEED = 0
 
 
 def measure_here(system: System) -> dict[str, Any]:
     """Live bytes and peaks of this rank in the last micro batch of a step: the smallest of several steps, for gloo's threads
-    release what they have sent when the machine lets them, sometimes after the moment."""
+    release what they have sent when the machine lets them, sometimes after the phase."""
     world = world_from(os.environ)
     device = processes.start_processes(world)
     torch.manual_seed(SEED)
@@ -59,10 +59,10 @@ def measure_here(system: System) -> dict[str, Any]:
                 live.mark(f"backward {step}")
                 built.step()
                 live.mark(f"step {step}")
-    counted = {moment: [live.stretches[f"{moment} {step}"] for step in range(STEPS)[-COUNTED:]] for moment in MOMENTS}
+    counted = {phase: [live.stretches[f"{phase} {step}"] for step in range(STEPS)[-COUNTED:]] for phase in PHASES}
     return {
-        "live": {"init": live.stretches["init"].end, **{m: min(s.end for s in of) for m, of in counted.items()}},
-        "peak": {m: min(s.peak for s in of) for m, of in counted.items()},
+        "live": {"init": live.stretches["init"].end, **{phase: min(s.end for s in of) for phase, of in counted.items()}},
+        "peak": {phase: min(s.peak for s in of) for phase, of in counted.items()},
         "losses": losses,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

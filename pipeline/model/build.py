@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline.config.schema import RunConfig
 from pipeline.model.pretraining import PretrainingModel
 
-MOST_LAYERS = 10_000  # of a model that is built only to be counted or traced: more take minutes
+MOST_LAYERS = 1_000  # of a model that is built only to be counted or traced: tracing so many takes minutes
 
 
 def build_model(config: RunConfig, vocab_size: int, unigram_counts_V: np.ndarray | None = None) -> PretrainingModel:
@@ -23,7 +23,7 @@ def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
     """The same without storage, on torch's meta device. ValueError for more than MOST_LAYERS layers, and for sizes that no
     tensor can have."""
     if config.model.layers > MOST_LAYERS:
-        raise ValueError(f"model.layers = {config.model.layers:,}: memory is worked out for at most {MOST_LAYERS:,} layers")
+        raise ValueError(f"model.layers = {config.model.layers:,}: expected at most {MOST_LAYERS:,}; choose a shallower model")
     try:
         with torch.device("meta"):
             return build_model(config, vocab_size)

@@ -23,7 +23,7 @@ from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim.groups import SCALE_INVARIANT, parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import lr_at
-from pipeline.verify.comparison import STEPS, Cell, Result, Watch
+from pipeline.verify.comparison import STEPS, Cell, Differences, Result
 from pipeline.verify.reference import Norms, Reference
 
 FEWEST_SEQUENCES, LENGTH, PREDICTIONS, VOCABULARY = 16, 16, 3, 97
@@ -105,20 +105,20 @@ class _Trained:
 def run_cell(cell: Cell, world: World, device: torch.device) -> Result:
     """Train it, on every rank; the same result on all."""
     trained = _Trained(cell, world, device)
-    watch = Watch(trained.bf16)
+    differences = Differences(trained.bf16)
     if trained.bf16:
-        x = _beside_reference(trained, watch)
+        x = _beside_reference(trained, differences)
     else:
         expected, x = _on_paper(cell.case, trained.sequences)
         for step in range(STEPS):
             trained.step(step)
-            watch.decision(trained.optimizer, expected[step])
-    watch.masters(trained.masters(x), x)
-    watch.weights(trained.engine, trained.names, x)
+            differences.decision(trained.optimizer, expected[step])
+    differences.masters(trained.masters(x), x)
+    differences.weights(trained.engine, trained.names, x)
     trained.engine.destroy()
     # In a larger batch the baseline's gradient is too small for its fixed limit.
     both_kinds = cell.case != "adamw" or trained.sequences == FEWEST_SEQUENCES
-    return watch.result(cell, world, both_kinds)
+    return differences.result(cell, world, both_kinds)
 
 
 def _sequences(cell: Cell, world: World) -> int:
@@ -140,7 +140,7 @@ def _on_paper(case: str, sequences: int) -> tuple[list[Norms], dict[str, Tensor]
     return norms, reference.x
 
 
-def _beside_reference(trained: _Trained, watch: Watch) -> dict[str, Tensor]:
+def _beside_reference(trained: _Trained, differences: Differences) -> dict[str, Tensor]:
     """bf16: train while the reference takes each step with the gradients that the ranks hold; its last parameters."""
     config = trained.config
     reference = Reference(trained.start, _clip_sets(_model(config), config))
@@ -148,8 +148,8 @@ def _beside_reference(trained: _Trained, watch: Watch) -> dict[str, Tensor]:
         trained.step(step)
         exact = _float64_gradients(config, trained.sequences, reference.x, step)
         applied = assemble(trained.held, trained.optimizer, exact)
-        watch.gradient(applied, exact)
-        watch.decision(trained.optimizer, _reference_step(reference, applied, config, step))
+        differences.gradient(applied, exact)
+        differences.decision(trained.optimizer, _reference_step(reference, applied, config, step))
     return reference.x
 
 

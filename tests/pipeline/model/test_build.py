@@ -33,7 +33,7 @@ def test_counts_are_the_decoder_s_bias_and_none_are_all_alike() -> None:
 
 
 def test_too_many_layers_and_too_large_a_tensor_are_named() -> None:
-    with pytest.raises(ValueError, match=r"model\.layers = 10,001: memory is worked out for at most 10,000 layers"):
+    with pytest.raises(ValueError, match=r"model\.layers = 1,001: expected at most 1,000; choose"):
         skeleton(load_recipe("tiny", [f"model.layers={MOST_LAYERS + 1}"]), 50)
     with pytest.raises(ValueError, match=r"model\.width = 100,000,000,000, vocabulary 50: too large for a tensor"):
         skeleton(load_recipe("tiny", ["model.width=100000000000", "model.heads=1"]), 50)
