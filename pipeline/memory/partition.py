@@ -47,10 +47,10 @@ def owned_tensors(sizes: Mapping[str, int], rank: int, world: int) -> dict[str, 
 
 
 def _with_a_start(sizes: Mapping[str, int], world: int) -> set[int]:
-    """The ranks in whose part of a flat group a tensor starts, and the next ones: one of them holds most."""
-    each = _part(sizes, world)
-    starts = [end // each for end in (0, *accumulate(sizes.values()))]
-    return {min(rank, world - 1) for start in starts for rank in (start, start + 1)}
+    """The ranks in whose part of a flat group a tensor starts. One of them holds most: a rank in which none starts holds no
+    tensor that the rank before it does not hold."""
+    each, ends = _part(sizes, world), [*accumulate(sizes.values())]
+    return {start // each for start in (0, *ends[:-1])}
 
 
 def _part(sizes: Mapping[str, int], world: int) -> int:
