@@ -30,7 +30,8 @@ from pipeline.checkpoint.snapshot import owned_tensors
 from pipeline.checkpoint.writer import Kept, Saver, make_place
 from pipeline.config.schema import ModelConfig, OptimConfig, RunConfig
 from pipeline.distributed.ranks import ALONE
-from pipeline.model.pretraining import PretrainingModel, build_model, parameter_count, parameter_shapes
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import replicated
@@ -46,7 +47,7 @@ def setting(size: str, bert: bool, adam: bool) -> tuple[PretrainingModel, Pretra
     kind = {"encoder": "bert", "head": "tied"} if bert else {"encoder": "sibert-a", "head": "invariant"}
     config = RunConfig(model=ModelConfig(**shape, **kind), optim=OptimConfig(rule="adamw" if adam else "sgd"))  # type: ignore[arg-type]
     torch.manual_seed(0)
-    model = build_model(config.model, vocabulary, False, np.ones(vocabulary))
+    model = build_model(config, vocabulary)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     optimizer.attach(replicated(list(model.named_parameters()), optimizer.all_groups))
     return model, optimizer

@@ -18,11 +18,13 @@ import torch
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.config.load import changed, load_recipe
+from pipeline.data.batch import Batch
 from pipeline.distributed.launch import world_from
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import start_processes
 from pipeline.memory.live import LiveBytes, count_on_all_threads
-from pipeline.memory.system import System, random_inputs, real_model
+from pipeline.memory.system import System, random_micro_batch
+from pipeline.model.build import build_model
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 
@@ -55,7 +57,7 @@ class Variant:
         config = changed(system.config, {"train.update_elements": self.update_elements})
         mechanics = load_ds_config(config.train.ds_config)
         mechanics["zero_optimization"] |= self.zero
-        model = real_model(config, system.vocab_size).to(device)
+        model = build_model(config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, config))
         batch = BatchArithmetic(1, system.micro_sequences, 1, system.micro_sequences)
         self.built = build_engine(model, optimizer, deepspeed_dictionary(mechanics, batch), device, self.split)
@@ -66,10 +68,10 @@ class Variant:
             del wrapper.get_grad_norm_direct, wrapper.complete_grad_norm_calculation_for_cpu_offload
             wrapper.check_grad_overflow = True
 
-    def take_step(self, inputs: Any, device: torch.device, watched: bool) -> None:
+    def take_step(self, batch: Batch, device: torch.device, watched: bool) -> None:
         """One update; `watched` for memory, else for time."""
         began_s = time.perf_counter()
-        out = self.built(*inputs)
+        out = self.built(batch)
         self.built.backward(out.loss)
         self.losses.append(out.loss.item())
         del out
@@ -105,11 +107,11 @@ def main() -> None:
     for variant in variants:
         variant.build(system, device)
     parameters = sum(p.numel() for p in variants[0].built.module.parameters())
-    torch.manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     for turn in range(args.rounds + 2):
-        inputs = [None if t is None else t.to(device) for t in random_inputs(system)]
+        batch = random_micro_batch(system, generator).to(device)
         for variant in variants:
-            variant.take_step(inputs, device, watched=turn in (1,))
+            variant.take_step(batch, device, watched=turn in (1,))
     first = variants[0]
     print(f"{parameters:,} parameters, {args.rounds} rounds after the first, {device.type}\n")
     print(

@@ -12,13 +12,12 @@ read both again and write x).
 import argparse
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import medians_s
-from pipeline.config.schema import ModelConfig
-from pipeline.model.pretraining import build_model
+from pipeline.config.schema import ModelConfig, RunConfig
+from pipeline.model.build import skeleton
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import Fragment, Partitions, replicated
 
@@ -35,8 +34,7 @@ def model_tensors(size: float) -> list[Tensor]:
     """Random tensors of the shapes of a SIBERT of about this size."""
     layers, width, vocabulary = SHAPES[size]
     config = ModelConfig(encoder="sibert-d", head="invariant", layers=layers, width=width, heads=4, ffn_width=4 * width)
-    with torch.device("meta"):
-        shapes = [p.shape for p in build_model(config, vocabulary, False, np.ones(vocabulary)).parameters()]
+    shapes = [p.shape for p in skeleton(RunConfig(model=config), vocabulary).parameters()]
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator) for shape in shapes]
 

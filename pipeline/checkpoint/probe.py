@@ -4,9 +4,6 @@ Hashes say that the bytes are the ones that were written; the probe says that th
 nothing: the sequences are the first that rank 0 trains on after the save, whose forward pass is made with the saved weights.
 """
 
-import dataclasses
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -21,8 +18,7 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 
 def rows(batch: Batch) -> Batch:
     """The first SEQUENCES sequences of a micro batch, or all of a smaller one."""
-    tensors = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return dataclasses.replace(batch, **{name: t[:SEQUENCES] for name, t in tensors.items() if t is not None})
+    return batch.map(lambda tensor: tensor[:SEQUENCES])
 
 
 def loss_of_rows(batch: Batch, out: PretrainingLoss) -> Tensor:
@@ -35,19 +31,21 @@ def loss_of_rows(batch: Batch, out: PretrainingLoss) -> Tensor:
 def loss(model: PretrainingModel, probe: Batch) -> float:
     """Of a probe of its own, alike; under ZeRO 3 every rank must ask."""
     on_model = probe.to(on_device(model))
-    return float(loss_of_rows(on_model, model(*on_model.model_inputs())))
+    return float(loss_of_rows(on_model, model(on_model)))
 
 
 def as_tensors(probe: Batch) -> dict[str, Tensor]:
-    """For a safetensors file; `stored_batch` reads it."""
-    fields = {field.name: getattr(probe, field.name) for field in dataclasses.fields(probe)}
-    return {name: tensor.cpu().contiguous() for name, tensor in fields.items() if tensor is not None}
+    """For a safetensors file; `stored_batch` reads it. The format wants a mask of packed text, too: of ones."""
+    ones = {"attention_mask": torch.ones(probe.input_ids.shape)} if probe.attention_mask is None else {}
+    return {name: tensor.cpu().contiguous() for name, tensor in (probe.tensors() | ones).items()}
 
 
 def stored_batch(found: Checkpoint) -> Batch:
     """The probe of a checkpoint."""
-    tensors: Mapping[str, Tensor | None] = found.probe()
-    return Batch(**{field.name: tensors.get(field.name) for field in dataclasses.fields(Batch)})  # type: ignore[arg-type]
+    tensors = dict(found.probe())
+    if "nsp_labels" not in tensors:  # packed text
+        del tensors["attention_mask"]
+    return Batch(**tensors)
 
 
 def check(found: Checkpoint, loss_now: float, precision: str = "fp32") -> None:

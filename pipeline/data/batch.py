@@ -1,37 +1,44 @@
 """A batch, and which samples are in it: rank and micro step to sample counters."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor, device
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a pretraining step reads. The P predicted positions are static: surplus slots have weight 0."""
+    """B sequences of L tokens as the model reads them, with P predictions each; the model's one argument.
 
-    input_ids: torch.Tensor  # int64 [B, L], after masking
-    attention_mask: torch.Tensor  # float32 [B, L], 1 on tokens, 0 on padding
-    token_type_ids: torch.Tensor  # int64 [B, L], 0 for A and for packed text, 1 for B
-    positions: torch.Tensor  # int64 [B, P], ascending; 0 in surplus slots
-    labels: torch.Tensor  # int64 [B, P], the token that stood there; 0 in surplus slots
-    weights: torch.Tensor  # float32 [B, P], 1, or 0 in surplus slots
-    is_masked: torch.Tensor  # bool [B, P], the input there is [MASK] (not a random or kept token)
-    nsp_labels: torch.Tensor | None  # int64 [B], 0: B follows A, 1: it does not; None without sentence pairs
+    P is the same for every sequence: a sequence with fewer predictions has slots of weight 0.
+    """
 
-    def model_inputs(self) -> tuple[torch.Tensor | None, ...]:
-        """The arguments of the model's forward, in order; no attention mask for packed text, which has no padding."""
-        mask = None if self.nsp_labels is None else self.attention_mask
-        return self.input_ids, self.token_type_ids, mask, self.positions, self.labels, self.weights, self.nsp_labels
+    input_ids: Tensor  # int64 [B, L], after masking
+    token_type_ids: Tensor  # int64 [B, L], 0 for A and for packed text, 1 for B
+    positions: Tensor  # int64 [B, P], ascending in real data; 0 in empty slots
+    labels: Tensor  # int64 [B, P], the token that stood there; 0 in empty slots
+    weights: Tensor  # float32 [B, P], 1, or 0 in empty slots
+    attention_mask: Tensor | None = None  # float32 [B, L], 1 on tokens, 0 on padding; None: no padding, as in packed text
+    nsp_labels: Tensor | None = None  # int64 [B], 0: B follows A, 1: it does not; None without sentence pairs
+    is_masked: Tensor | None = None  # bool [B, P], the input there is [MASK]; only evaluation reads it
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch of what `function` makes of each tensor; what is None stays None."""
+        return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor that is there, by the name of its field."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+    def to(self, where: device | str) -> "Batch":
         """The same batch on another device."""
-        tensors = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return dataclasses.replace(self, **{name: t.to(device) for name, t in tensors.items() if t is not None})
+        return self.map(lambda tensor: tensor.to(where))
 
 
 def rank_indices(step: int, micro_step: int, rank: int, world_size: int, global_batch: int, micro_batch: int) -> Ints:

@@ -16,9 +16,9 @@ class LocalEngine:
         self._micro_steps = 0
         optimizer.attach(replicated(list(model.named_parameters()), optimizer.all_groups))
 
-    def __call__(self, *inputs: Any) -> Any:
-        """The forward pass."""
-        return self.module(*inputs)
+    def __call__(self, batch: Any) -> Any:
+        """The forward pass of a micro batch."""
+        return self.module(batch)
 
     def backward(self, loss: Tensor) -> None:
         """Add the micro batch's share of the gradient."""

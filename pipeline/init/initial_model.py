@@ -10,23 +10,17 @@ from pipeline.data.batch import rank_indices
 from pipeline.data.pretraining import PretrainingData
 from pipeline.init.balanced import balance, share_a_direction
 from pipeline.init.normal import init_weights
-from pipeline.model.invariance import probe_inputs, quick_check
-from pipeline.model.pretraining import PretrainingModel, build_model, on_device
+from pipeline.model.build import build_model
+from pipeline.model.invariance import probe_batch, quick_check
+from pipeline.model.pretraining import PretrainingModel, on_device
 from preprocessing.corpus.reader import Corpus
-
-
-def empty_model(config: RunConfig, corpus: Corpus) -> PretrainingModel:
-    """With torch's own initialisation: to be filled."""
-    model = build_model(config.model, corpus.vocab_size, config.data.objective == "mlm+nsp", corpus.unigram_counts("train"))
-    model.encoder.activation_checkpointing = config.train.activation_checkpointing
-    return model
 
 
 def initial_model(
     config: RunConfig, corpus: Corpus, data: PretrainingData, batch: BatchArithmetic, device: torch.device
 ) -> PretrainingModel:
     """From the seed and, for a balanced start, the first global batch."""
-    model = empty_model(config, corpus)
+    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     init_weights(model, config.model, config.train.seed)
     model.to(device)
     if config.model.init == "balanced":
@@ -41,8 +35,7 @@ def _backward_first_batch(model: PretrainingModel, data: PretrainingData, batch:
     parts = batch.accumulation_steps * batch.world_size
     for part in range(parts):
         indices = rank_indices(0, part, 0, 1, batch.global_sequences, batch.micro_sequences)
-        inputs = data.batch(indices).to(device).model_inputs()
-        (model(*inputs).loss / parts).backward()
+        (model(data.batch(indices).to(device)).loss / parts).backward()
 
 
 def check_invariance(model: PretrainingModel, config: RunConfig, corpus: Corpus) -> None:
@@ -50,8 +43,8 @@ def check_invariance(model: PretrainingModel, config: RunConfig, corpus: Corpus)
     if not model.scale_invariant_names():
         return
     nsp, seq_len = config.data.objective == "mlm+nsp", min(16, config.data.seq_len)
-    inputs = probe_inputs(corpus.vocab_size, config.model.max_seq_len, nsp, 3, seq_len, config.train.seed)
-    problems = quick_check(model, tuple(t if t is None else t.to(on_device(model)) for t in inputs))
+    probe = probe_batch(corpus.vocab_size, config.model.max_seq_len, nsp, 3, seq_len, config.train.seed)
+    problems = quick_check(model, probe.to(on_device(model)))
     if problems:
         more = f" (and {len(problems) - 1} more: `python -m pipeline invariance`)" if problems[1:] else ""
         raise ValueError(f"the model is not scale invariant: {problems[0]}{more}")

@@ -1,4 +1,4 @@
-"""Initialisation: BERT's truncated normal, and the balanced start of scale invariant models."""
+"""BERT's truncated normal initialisation, and where scale invariant models depart from it."""
 
 import torch
 from torch import nn

@@ -84,7 +84,7 @@ def predicted_rows(made_from: Mapping[str, Any], config: Mapping[str, Any], ds_c
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Of each system what it holds by kind and moment, then all systems in one line each; of the rank that holds most."""
+    """Of each system what its fullest rank holds by kind and phase of a step, then all systems in one line each."""
     return "\n\n".join([*(_block(row, *unit(rows)) for row in rows), _summary(rows, *unit(rows))])
 
 
@@ -99,13 +99,13 @@ def _block(row: Row, unit_name: str, of: int) -> str:
     ranks = f"{system.world_size} rank{'s' * (system.world_size > 1)}"
     title = f"{system.name}: {prediction.parameters:,} parameters, ZeRO {system.stage}, {system.precision}, {ranks}, {shape}"
     lines = [title, f"{unit_name:<16}" + "".join(f"{heading:>18}" for heading in HEADINGS)]
-    columns = [getattr(prediction, which)[moment] for moment, which in COLUMNS]
+    columns = [getattr(prediction, which)[phase] for phase, which in COLUMNS]
     for kind in KINDS:
         if any(column.get(kind) for column in columns):
             lines.append(f"{kind:<16}" + "".join(f"{column.get(kind, 0) / of:>18.3f}" for column in columns))
     lines.append(f"{'predicted':<16}" + "".join(f"{sum(column.values()) / of:>18.3f}" for column in columns))
     if row.measurement:
-        measured = [getattr(row.measurement, which)[moment] for moment, which in COLUMNS]
+        measured = [getattr(row.measurement, which)[phase] for phase, which in COLUMNS]
         lines.append(f"{'measured':<16}" + "".join(f"{size / of:>18.3f}" for size in measured))
     return "\n".join(lines)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from pipeline.config.load import changed
-from pipeline.memory.predict import MOST_LAYERS, model_states, predict
+from pipeline.memory.predict import predict
+from pipeline.memory.states import between_steps, groups_of, parameters_of_rule
 from pipeline.memory.system import System, with_layers
+from pipeline.model.build import MOST_LAYERS
 
 
 def largest_micro_batch(system: System, device_bytes: int) -> int:
@@ -27,12 +29,13 @@ def largest_micro_batch(system: System, device_bytes: int) -> int:
 
 
 def most_layers(system: System, device_bytes: int) -> int:
-    """About how many layers of the same width fit at the system's micro batch: each moment's peak is taken to be on the line
-    through its own number of layers (at most 32) and twice that."""
-    own = max(1, min(system.config.model.layers, MOST_LAYERS // 8))
-    once, twice = (predict(with_layers(system, layers)).peak for layers in (own, 2 * own))
-    sizes = [(sum(once[moment].values()), sum(twice[moment].values())) for moment in once]
-    return max(0, min(own + math.floor((device_bytes - first) * own / (second - first)) for first, second in sizes))
+    """About how many layers of the same width fit at the system's micro batch: each phase's peak is taken to be on the line
+    through its own number of layers and twice that (or half, where twice is too many)."""
+    own = system.config.model.layers
+    other = 2 * own if 2 * own <= MOST_LAYERS else own // 2
+    here, there = (predict(with_layers(system, layers)).peak for layers in (own, other))
+    sizes = [(sum(here[phase].values()), sum(there[phase].values())) for phase in here]
+    return max(0, min(own + math.floor((device_bytes - a) * (other - own) / (b - a)) for a, b in sizes))
 
 
 def device_memory(environment: Mapping[str, str]) -> tuple[int, str]:
@@ -59,8 +62,9 @@ def _cgroup_limits() -> Iterator[int]:
 
 
 def check_fits(system: System, available: int, where: str) -> None:
-    """ValueError if what a rank holds whatever the batch is more than there is; instant for models of any size."""
-    needs, parameters = model_states(system)
+    """ValueError if what a rank holds whatever the batch is more than there is."""
+    groups = groups_of(system.config, system.vocab_size)
+    needs, parameters = sum(between_steps(groups, system).values()), sum(parameters_of_rule(groups).values())
     if needs > available:
         raise ValueError(
             f"{parameters:,} parameters under ZeRO {system.stage} in {system.precision}, {system.world_size} ranks: each "

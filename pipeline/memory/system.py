@@ -1,22 +1,23 @@
-"""What is weighed: a recipe's model and optimiser on a number of ranks, and the kinds of what they hold."""
+"""A system: a recipe's model and optimiser on a number of ranks. And the kinds of what a rank holds."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.config.ds_config import load_ds_config, precision
 from pipeline.config.load import changed
 from pipeline.config.schema import RunConfig
+from pipeline.data.batch import Batch
 from pipeline.data.masking import predictions_per_sequence
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.data.random_batch import random_batch
 
 PARAMETERS, MASTERS, GRADIENTS, MOMENTS = "parameters", "masters", "gradients", "moments"
 COPIES, ACTIVATIONS, LOGITS, WORKSPACE = "ZeRO's copies", "activations", "logits", "workspace"
 KINDS = (PARAMETERS, MASTERS, GRADIENTS, MOMENTS, COPIES, ACTIVATIONS, LOGITS, WORKSPACE)
+Kinds = dict[str, int]  # bytes by kind
+FP32_BYTES, BF16_BYTES = 4, 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class System:
         return precision(self.mechanics)
 
     @property
+    def forward_bytes(self) -> int:
+        """Of a number in the forward pass."""
+        return BF16_BYTES if self.precision == "bf16" else FP32_BYTES
+
+    @property
+    def partitions(self) -> int:
+        """Into how many parts ZeRO cuts masters and moments: one a rank, under stage 0 none."""
+        return self.world_size if self.stage else 1
+
+    @property
     def can_split_masters(self) -> bool:
         """Do bf16 parameters and fp32 masters of the same elements lie on one device?"""
         return self.stage > 0 and "offload_optimizer" not in self.zero and self.precision == "bf16"
@@ -80,43 +91,27 @@ def shipped(stage: int, precision: str) -> str:
     return f"zero{stage}" + "-bf16" * (precision == "bf16")
 
 
-def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
-    """The model without storage. ValueError for sizes that no tensor can have."""
-    try:
-        with torch.device("meta"):
-            return real_model(config, vocab_size)
-    except (RuntimeError, OverflowError, MemoryError) as error:
-        raise ValueError(f"model.width = {config.model.width:,}, vocabulary {vocab_size:,}: too large for a tensor") from error
-
-
-def real_model(config: RunConfig, vocab_size: int) -> PretrainingModel:
-    """The model with torch's own initialisation, on the CPU."""
-    model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", np.broadcast_to(1.0, vocab_size))
-    model.encoder.activation_checkpointing = config.train.activation_checkpointing
-    return model
-
-
-def random_inputs(system: System) -> tuple[Tensor | None, ...]:
-    """The arguments of the model's forward, as a real micro batch has them."""
-    data, batch, vocab_size = system.config.data, system.micro_sequences, system.vocab_size
-    predictions = predictions_per_sequence(data.seq_len, data.mask_fraction)
-    nsp = data.objective == "mlm+nsp"
-    ids_BL = torch.randint(5, vocab_size, (batch, data.seq_len))
-    positions_BP = torch.arange(predictions).repeat(batch, 1)
-    return (
-        ids_BL,
-        torch.zeros_like(ids_BL),
-        torch.ones(batch, data.seq_len) if nsp else None,
-        positions_BP,
-        ids_BL.gather(1, positions_BP),
-        torch.ones(batch, predictions),
-        torch.zeros(batch, dtype=torch.int64) if nsp else None,
+def random_micro_batch(system: System, generator: torch.Generator) -> Batch:
+    """A made-up batch of the form that a rank's micro batches have: padded, as sentence pairs are, or packed."""
+    data, nsp = system.config.data, system.config.data.objective == "mlm+nsp"
+    predictions, shortest = predictions_per_sequence(data.seq_len, data.mask_fraction), data.seq_len // 2 if nsp else None
+    return random_batch(
+        generator, system.micro_sequences, data.seq_len, predictions, system.vocab_size, nsp=nsp, shortest=shortest
     )
 
 
 def with_layers(system: System, layers: int) -> System:
     """The same with another depth."""
     return replace(system, config=changed(system.config, {"model.layers": layers}))
+
+
+def plus(*many: Kinds) -> Kinds:
+    """The sum, kind by kind."""
+    kinds: Kinds = {}
+    for one in many:
+        for kind, size in one.items():
+            kinds[kind] = kinds.get(kind, 0) + size
+    return kinds
 
 
 def with_adam(config: RunConfig) -> RunConfig:

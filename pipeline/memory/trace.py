@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.data.masking import predictions_per_sequence
-from pipeline.memory.system import ACTIVATIONS, GRADIENTS, LOGITS, PARAMETERS, WORKSPACE, System, random_inputs, skeleton
+from pipeline.memory.system import ACTIVATIONS, GRADIENTS, LOGITS, PARAMETERS, WORKSPACE, Kinds, System, random_micro_batch
+from pipeline.model.build import skeleton
 
-Kinds = dict[str, int]
 GradientPolicy = Callable[[str, nn.Parameter, "Meter"], None]  # what the engine does with a gradient that has just been made
 
 
@@ -108,14 +108,14 @@ def trace(system: System, keep_gradient: GradientPolicy, gradients_before: bool)
         for held in (*model.parameters(), *model.buffers()):
             meter.ignore(held)
         with meter:
-            inputs = random_inputs(system)
+            batch = random_micro_batch(system, torch.Generator())
             for name, parameter in model.named_parameters():
                 if gradients_before:
                     parameter.grad = torch.empty_like(parameter)
                     meter.is_gradient(parameter.grad)
                 parameter.register_post_accumulate_grad_hook(partial(_made, name, meter, keep_gradient))
             meter.take_peak()
-            loss = model(*inputs).loss
+            loss = model(batch).loss
             forward_peak, forward_end = meter.take_peak(), dict(meter.live)
             meter.forward = False
             loss.backward()

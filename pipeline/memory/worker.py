@@ -19,27 +19,29 @@ from pipeline.distributed.launch import world_from
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import start_processes, sum_over_ranks
 from pipeline.memory.live import LiveBytes
-from pipeline.memory.system import System, random_inputs, real_model
+from pipeline.memory.system import System, random_micro_batch
+from pipeline.model.build import build_model
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 
 STEPS, COUNTED = 5, 3  # the engine finds its rhythm in the first ones (stage 3 learns what to gather when)
-MOMENTS = ("forward", "backward", "step")
+PHASES = ("forward", "backward", "step")
 SEED = 0
 
 
 def measure_here(system: System) -> dict[str, Any]:
     """Live bytes and peaks of this rank in the last micro batch of a step: the smallest of several steps, for gloo's threads
-    release what they have sent when the machine lets them, sometimes after the moment."""
+    release what they have sent when the machine lets them, sometimes after the phase."""
     world = world_from(os.environ)
     device = start_processes(world)
     torch.manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
     micro, accumulation = system.micro_sequences, 2 if system.accumulates else 1
     batch = BatchArithmetic(world.size, micro, accumulation, micro * accumulation * world.size)
     dictionary = deepspeed_dictionary(load_ds_config(system.config.train.ds_config), batch)
     losses = []
     with LiveBytes(device) as live:
-        model = real_model(system.config, system.vocab_size).to(device)
+        model = build_model(system.config, system.vocab_size).to(device)
         optimizer = PretrainingOptimizer(parameter_groups(model, system.config))
         built = build_engine(model, optimizer, dictionary, device, system.config.train.split_masters)
         for _ in range(4):
@@ -47,20 +49,20 @@ def measure_here(system: System) -> dict[str, Any]:
         live.mark("init")
         for step in range(STEPS):
             for _ in range(accumulation):
-                inputs = [None if t is None else t.to(device) for t in random_inputs(system)]
+                micro_batch = random_micro_batch(system, generator).to(device)
                 live.mark("inputs")
-                out = built(*inputs)
+                out = built(micro_batch)
                 live.mark(f"forward {step}")
                 built.backward(out.loss)
                 losses.append(out.loss.item())
-                del out, inputs
+                del out, micro_batch
                 live.mark(f"backward {step}")
                 built.step()
                 live.mark(f"step {step}")
-    counted = {moment: [live.stretches[f"{moment} {step}"] for step in range(STEPS)[-COUNTED:]] for moment in MOMENTS}
+    counted = {phase: [live.stretches[f"{phase} {step}"] for step in range(STEPS)[-COUNTED:]] for phase in PHASES}
     return {
-        "live": {"init": live.stretches["init"].end, **{m: min(s.end for s in of) for m, of in counted.items()}},
-        "peak": {m: min(s.peak for s in of) for m, of in counted.items()},
+        "live": {"init": live.stretches["init"].end, **{phase: min(s.end for s in of) for phase, of in counted.items()}},
+        "peak": {phase: min(s.peak for s in of) for phase, of in counted.items()},
         "losses": losses,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

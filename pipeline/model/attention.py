@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.model.homogeneity import has_degree
 
+
+@has_degree("N(ReLU(Q Kᵀ)) V", is_homogeneous=True)
 def scale_invariant_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask_BL: Tensor | None) -> Tensor:
     """N(ReLU(Q Kᵀ)) V, N = division of each row by its sum; returns [B, H, L, K].
 
@@ -23,6 +26,7 @@ def scale_invariant_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, ma
     return (weights_BHLL @ v_BHLK) / torch.where(total_BHL1 > 0, total_BHL1, 1.0)
 
 
+@has_degree("softmax", is_homogeneous=False)
 def softmax_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask_BL: Tensor | None) -> Tensor:
     """softmax(Q Kᵀ / sqrt(K)) V, the baseline's; returns [B, H, L, K]."""
     keep = None if mask_BL is None else mask_BL[:, None, None, :].bool()

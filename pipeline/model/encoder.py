@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
-from pipeline.model.normalise import layer_norm
+from pipeline.model.homogeneity import Row, function_row, module_rows
+from pipeline.model.normalise import layer_norm, layer_norm_row
 
 TOKEN_TYPES = 2
 BERT_LAYER_NORM_EPS = 1e-12
@@ -47,6 +48,13 @@ class Attention(nn.Module):
         mixed_BHLK = self.attend(q, k, v, mask_BL)
         return self.output(mixed_BHLK.transpose(1, 2).flatten(2))
 
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """Scores are products of queries and keys; what is mixed has the values' degree."""
+        parts = [module_rows(f"{name}.{part}", getattr(self, part), degree) for part in ("query", "key", "value")]
+        query, key, value = (part[-1].degree_out for part in parts)
+        attend = function_row(f"{name}.attend", self.attend, query + key, value)
+        return [*(row for part in parts for row in part), attend, *module_rows(f"{name}.output", self.output, value)]
+
 
 class FeedForward(nn.Module):
     """Two linears with an activation between; [B, L, D] -> [B, L, D]."""
@@ -59,6 +67,13 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
         return self.output(self.activation(self.inner(x_BLD)))
+
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """Of the two linears and what is between them."""
+        rows = module_rows(f"{name}.inner", self.inner, degree)
+        inner = rows[-1].degree_out
+        activation = function_row(f"{name}.activation", self.activation, inner, inner)
+        return [*rows, activation, *module_rows(f"{name}.output", self.output, inner)]
 
 
 class Embedding(nn.Module):
@@ -74,12 +89,19 @@ class Embedding(nn.Module):
         length = input_ids_BL.shape[1]
         return self.token(input_ids_BL) + self.position.weight[:length] + self.token_type(token_type_ids_BL)
 
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """Of the tables and of their sum; ids have degree 0."""
+        rows = [row for part, table in self.named_children() for row in module_rows(f"{name}.{part}", table, degree)]
+        unequal = {row.degree_out for row in rows} != {1}
+        return [*rows, Row(name, "sum", 1, 1, f"{name} sums unequal degrees" if unequal else None)]
+
 
 class Layer(nn.Module):
     """One encoder layer: attention, then feed-forward, each joined to the stream as the wiring says."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.kind = config.encoder
         invariant = config.encoder != "bert"
         attend = scale_invariant_attention if invariant else softmax_attention
         activation = torch.relu if invariant else functional.gelu
@@ -93,6 +115,23 @@ class Layer(nn.Module):
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
         x_BLD = self.join(x_BLD, self.attention, mask_BL, getattr(self, "attention_norm", None))
         return self.join(x_BLD, self.ffn, mask_BL, getattr(self, "ffn_norm", None))
+
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """On a stream of degree `degree`: both branches, and what the wiring does before and after each."""
+        rows: list[Row] = []
+        for part, branch in (("attention", self.attention), ("ffn", self.ffn)):
+            if self.kind != "bert":
+                rows.append(layer_norm_row(f"{name}.join", degree, f" before {part}"))
+            rows += module_rows(f"{name}.{part}", branch, degree if self.kind == "bert" else 0)
+            if self.kind == "sibert-d":
+                rows.append(layer_norm_row(f"{name}.join", rows[-1].degree_out, f" after {part}"))
+            joins = rows[-1].degree_out
+            wrong = f"{name}.{part} joins with degree {joins} a stream of degree {degree}" if joins != degree else None
+            rows.append(Row(f"{name}.join", f"stream + {part}", joins, degree, wrong))
+            if self.kind == "bert":
+                rows += module_rows(f"{name}.{part}_norm", getattr(self, f"{part}_norm"), degree)
+                degree = rows[-1].degree_out
+        return rows
 
 
 def _join_a(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
@@ -141,3 +180,20 @@ class Encoder(nn.Module):
             else:
                 x_BLD = layer(x_BLD, mask_BL)
         return x_BLD if self.kind == "bert" else layer_norm(x_BLD)
+
+    def degrees(self, name: str, degree: int = 0) -> list[Row]:
+        """Of every operation, in the order of the forward pass. After a problem the walk goes on with the degree that the
+        operation would have without it."""
+        rows = module_rows(f"{name}.embedding", self.embedding, degree)
+        if self.kind == "sibert-a":
+            rows += module_rows(f"{name}.lift", self.lift, rows[-1].degree_out)
+        elif self.kind == "sibert-d":
+            rows.append(layer_norm_row(f"{name}.stream", rows[-1].degree_out))
+        else:
+            rows += module_rows(f"{name}.embedding_norm", self.embedding_norm, rows[-1].degree_out)
+        for i, layer in enumerate(self.layers):
+            rows += module_rows(f"{name}.layers.{i}", layer, rows[-1].degree_out)
+        end = rows[-1].degree_out
+        if self.kind == "bert":
+            return [*rows, Row(name, "output", end, end, None if end == 0 else f"{name} ends at degree {end}, not 0")]
+        return [*rows, layer_norm_row(name, end)]

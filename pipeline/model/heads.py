@@ -7,6 +7,9 @@
     tied       BERT's own: the transform, and the decoder is the token embedding. For the baseline only.
 
 Logits are computed at the masked positions alone. Shapes: N predictions, V vocabulary, D width, B batch.
+
+Degrees: an invariant decoder raises the degree by one and its row norms lower it again. Of the other heads nothing is in x but
+the weight of a tied decoder.
 """
 
 import torch
@@ -15,6 +18,7 @@ from torch.nn import functional
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.encoder import BERT_LAYER_NORM_EPS
+from pipeline.model.homogeneity import Row
 from pipeline.model.normalise import row_norms
 from pipeline.model.precision import at_least_fp32
 
@@ -62,6 +66,15 @@ class MaskedTokenHead(nn.Module):
         weight_VD = token_embedding_VD if self.kind == "tied" else self.decoder.weight
         return functional.linear(self.transform(h_ND), weight_VD, self.bias)
 
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """Of the logits, from hidden states of degree `degree`."""
+        if self.kind == "invariant":
+            return [_row_normalised(f"{name}.decoder", degree)]
+        if self.kind == "tied":
+            wrong = f"{name} decodes by encoder.embedding.token.weight: logits of degree {degree + 1}"
+            return [Row(name, "tied decoder", degree, degree + 1, wrong)]
+        return [_not_in_x(name, degree)]
+
 
 class NextSentenceHead(nn.Module):
     """The [CLS] state to two logits (0: B follows A, 1: it does not); [B, D] -> [B, 2]."""
@@ -78,3 +91,15 @@ class NextSentenceHead(nn.Module):
             weight_2D = self.classifier.weight
             return at_least_fp32(cls_BD @ weight_2D.t()) * (self.tau / row_norms(weight_2D))
         return self.classifier(torch.tanh(self.pooler(cls_BD)))
+
+    def degrees(self, name: str, degree: int) -> list[Row]:
+        """Of the logits, from a [CLS] state of degree `degree`."""
+        return [_row_normalised(f"{name}.classifier", degree) if self.invariant else _not_in_x(name, degree)]
+
+
+def _row_normalised(name: str, degree: int) -> Row:
+    return Row(name, "row-normalised decoder <h, w/||w||>", degree, degree)
+
+
+def _not_in_x(name: str, degree: int) -> Row:
+    return Row(name, "not scale invariant, LAMB's: its parameters are not in x", degree, degree)

@@ -13,19 +13,20 @@ condition of the model, which nearly empty attention rows make large.
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.data.batch import Batch
+from pipeline.data.random_batch import random_batch
 from pipeline.model.degrees import claimed_names, degrees
 from pipeline.model.precision import at_least_fp32
 from pipeline.model.pretraining import PretrainingModel
 
 POWERS, SCALES = (2.0**-13, 2.0**13), (1e-4,)
 QUICK_WITHIN = 1e-5  # of the loss, relative; 1e-12 in float64
-Inputs = tuple[Tensor | None, ...]  # what PretrainingModel.forward takes, in order
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Measured:
     deviation: float
 
 
-def measured(model: PretrainingModel, inputs: Inputs, c: float) -> list[Measured]:
+def measured(model: PretrainingModel, batch: Batch, c: float) -> list[Measured]:
     """Degree and deviation of what goes into and comes out of every module, in the order of the forward pass, by running
-    the model at x and at c·x (c not 1). Keeps all activations of a pass: for small inputs. Untouched afterwards."""
-    at_x, at_cx = _activations(model, inputs, 1.0), _activations(model, inputs, c)
+    the model at x and at c·x (c not 1). Keeps all activations of a pass: for small batches. Untouched afterwards."""
+    at_x, at_cx = _activations(model, batch, 1.0), _activations(model, batch, c)
     assert [key for key, _ in at_x] == [key for key, _ in at_cx]
     rows, result = degrees(model), []
     for ((name, side), here), (_, there) in zip(at_x, at_cx, strict=True):
@@ -65,7 +66,7 @@ def first_deviation(measurements: Sequence[Measured], within: float) -> str | No
     return None
 
 
-def _activations(model: PretrainingModel, inputs: Inputs, c: float) -> list[tuple[tuple[str, str], Tensor]]:
+def _activations(model: PretrainingModel, batch: Batch, c: float) -> list[tuple[tuple[str, str], Tensor]]:
     seen: list[tuple[tuple[str, str], Tensor]] = []
 
     def keep(name: str, side: str, value: Any) -> None:
@@ -79,7 +80,7 @@ def _activations(model: PretrainingModel, inputs: Inputs, c: float) -> list[tupl
             handles.append(module.register_forward_hook(lambda _, args, out, name=name: keep(name, "output", out)))
     try:
         with torch.no_grad():
-            _loss(model, inputs, _scaled(model, c))
+            _loss(model, batch, _scaled(model, c))
     finally:
         for handle in handles:
             handle.remove()
@@ -92,8 +93,8 @@ def _scaled(model: PretrainingModel, c: float) -> dict[str, Tensor]:
     return {name: p.detach() * c for name, p in model.named_parameters() if name in names}
 
 
-def _loss(model: PretrainingModel, inputs: Inputs, parameters: dict[str, Tensor]) -> Tensor:
-    loss = torch.func.functional_call(model, parameters, inputs).loss
+def _loss(model: PretrainingModel, batch: Batch, parameters: dict[str, Tensor]) -> Tensor:
+    loss = torch.func.functional_call(model, parameters, (batch,)).loss
     assert isinstance(loss, Tensor)
     return loss
 
@@ -149,7 +150,7 @@ class Point:
     orthogonality: float
 
 
-def evaluate(model: PretrainingModel, inputs: Inputs, c: float, bf16: bool) -> Point:
+def evaluate(model: PretrainingModel, batch: Batch, c: float, bf16: bool) -> Point:
     """Forward and backward at c·x, under bf16 autocast if asked; the model, on the CPU, is left as it was."""
     x = _scaled(model, c) if c != 1 else {n: p.detach() for n, p in model.named_parameters() if n in claimed_names(model)}
     tensors = [parameter.requires_grad_() for parameter in x.values()]
@@ -157,7 +158,7 @@ def evaluate(model: PretrainingModel, inputs: Inputs, c: float, bf16: bool) -> P
     handle = model.encoder.register_forward_hook(lambda module, args, out: hidden.append(out.detach()))
     try:
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
-            loss = _loss(model, inputs, x)
+            loss = _loss(model, batch, x)
     finally:
         handle.remove()
     gradients = list(torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True))
@@ -171,7 +172,7 @@ def evaluate(model: PretrainingModel, inputs: Inputs, c: float, bf16: bool) -> P
 
 def check(
     model: PretrainingModel,
-    inputs: Inputs,
+    batch: Batch,
     scales: Sequence[float],
     tolerance: Figures,
     bf16_autocast: bool = False,
@@ -181,10 +182,10 @@ def check(
 
     Takes the memory of the parameters three times more: gradient at x, c·x, gradient there. The model is left as it was.
     """
-    here = at_x or evaluate(model, inputs, 1.0, bf16_autocast)
+    here = at_x or evaluate(model, batch, 1.0, bf16_autocast)
     found = [(0.0, 0.0, here.orthogonality, 0.0)]
     for c in scales:
-        there = evaluate(model, inputs, c, bf16_autocast)
+        there = evaluate(model, batch, c, bf16_autocast)
         off = (_relative([there.loss], [here.loss], 1.0), _relative([there.hidden], [here.hidden], 1.0))
         found.append((*off, there.orthogonality, _relative(there.gradient, here.gradient, c)))
         del there  # before the next one
@@ -195,38 +196,35 @@ def check(
     return Check(Figures(*worst), tuple(problems))
 
 
-def quick_check(model: PretrainingModel, inputs: Inputs) -> list[str]:
+def quick_check(model: PretrainingModel, batch: Batch) -> list[str]:
     """Problems, none if the model is scale invariant: derived degrees, and the loss at 2**-13, 1 and 2**13 times x.
 
     In the model's own dtype, without gradients, with one copy of the parameters at a time, all three losses from copies
     (so that kernels meet equally aligned memory), the model left as it was. Bit-equal wherever measured (CPU; float64,
     float32, bf16), but a kernel owes nobody the same order of summation twice: within QUICK_WITHIN is accepted.
-    Inputs on the model's device; parameters whole: not for a model that ZeRO 3 has cut.
+    The batch on the model's device; parameters whole: not for a model that ZeRO 3 has cut.
     """
     problems = [row.problem for row in degrees(model) if row.problem]
     within = 1e-12 if next(model.parameters()).dtype == torch.float64 else QUICK_WITHIN
     with torch.no_grad():
-        loss = _loss(model, inputs, _scaled(model, 1.0))
-        off = [_relative([_loss(model, inputs, _scaled(model, c))], [loss], 1.0) for c in POWERS]
+        loss = _loss(model, batch, _scaled(model, 1.0))
+        off = [_relative([_loss(model, batch, _scaled(model, c))], [loss], 1.0) for c in POWERS]
     for c, difference in zip(POWERS, off, strict=True):
         if not difference <= within:
-            where = first_deviation(measured(model, inputs, c), within)
+            where = first_deviation(measured(model, batch, c), within)
             problems.append(f"f({c:g}·x) differs from f(x) by {difference:.1e}; first: {where or 'the loss itself'}")
     return problems
 
 
-def probe_inputs(vocab_size: int, max_seq_len: int, nsp: bool, sequences: int, length: int, seed: int) -> Inputs:
-    """Random arguments of PretrainingModel.forward: [sequences, length] ids in two segments, a quarter as many predictions;
-    every second sequence padded after its first half, the last one of several wholly. ValueError if length > max_seq_len."""
+def probe_batch(vocab_size: int, max_seq_len: int, nsp: bool, sequences: int, length: int, seed: int) -> Batch:
+    """A random batch of `length` tokens a sequence and a quarter as many predictions; every second sequence padded after its
+    first half, the last one of several wholly. ValueError if length > max_seq_len."""
     if not 2 <= length <= max_seq_len:
         raise ValueError(f"length = {length}: expected 2 to max_seq_len = {max_seq_len}")
     generator = torch.Generator().manual_seed(seed)
-    ids_BL = torch.randint(0, vocab_size, (sequences, length), generator=generator)
-    types_BL = (torch.arange(length) >= length // 2).long().repeat(sequences, 1)
+    batch = random_batch(generator, sequences, length, (length + 3) // 4, vocab_size, nsp=nsp, lowest_id=0)
     mask_BL = torch.ones(sequences, length)
     mask_BL[1::2, (length + 1) // 2 :] = 0
     if sequences > 1:
         mask_BL[-1] = 0
-    positions_BP = torch.randint(0, length, (sequences, (length + 3) // 4), generator=generator)
-    nsp_labels_B = torch.arange(sequences) % 2 if nsp else None
-    return ids_BL, types_BL, mask_BL, positions_BP, ids_BL.gather(1, positions_BP), torch.ones(positions_BP.shape), nsp_labels_B
+    return replace(batch, attention_mask=mask_BL, nsp_labels=torch.arange(sequences) % 2 if nsp else None)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.model.homogeneity import Row
+
 
 class _LayerNorm(torch.autograd.Function):
     """torch's own kernels, with 1/σ of a constant row put to 0: then both its output and its gradient are 0, without
@@ -36,6 +38,11 @@ def layer_norm(x_BLD: Tensor) -> Tensor:
     """LayerNorm over the last dimension without affine and without eps; constant rows become zeros."""
     result: Tensor = _LayerNorm.apply(x_BLD)
     return result
+
+
+def layer_norm_row(name: str, degree: int, where: str = "") -> Row:
+    """Of `layer_norm`: whatever degree the stream has, 0 is left. `where` is put behind its name in the table."""
+    return Row(name, f"LayerNorm without affine{where}", degree, 0)
 
 
 def row_norms(weight_VD: Tensor) -> Tensor:

@@ -5,21 +5,15 @@ Shapes: B batch, L sequence, P predictions a sequence, N = B·P, V vocabulary, D
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config.schema import ModelConfig
+from pipeline.data.batch import Batch
 from pipeline.model.encoder import Encoder
 from pipeline.model.heads import MaskedTokenHead, NextSentenceHead
 from pipeline.model.precision import at_least_fp32
-
-
-def log_unigram(counts_V: np.ndarray) -> Tensor:
-    """Log of the add-one smoothed unigram frequencies, [V] float32."""
-    smoothed_V = counts_V.astype(np.float64) + 1.0
-    return torch.from_numpy(np.log(smoothed_V / smoothed_V.sum())).float()
 
 
 class PretrainingLoss(NamedTuple):
@@ -55,36 +49,22 @@ class PretrainingModel(nn.Module):
         parts = ("encoder.", "mlm_head.", "nsp_head.") if self.head_is_invariant else ("encoder.",)
         return {name for name, _ in self.named_parameters() if name.startswith(parts)}
 
-    def forward(
-        self,
-        input_ids_BL: Tensor,
-        token_type_ids_BL: Tensor,
-        mask_BL: Tensor | None,
-        positions_BP: Tensor,
-        labels_BP: Tensor,
-        weights_BP: Tensor,
-        nsp_labels_B: Tensor | None = None,
-    ) -> PretrainingLoss:
-        """Loss of one micro batch: `data.Batch.model_inputs()` in order. ids, types, positions and labels are int64, mask
-        and weights float32; mask None means no padding. ValueError if there is an NSP head and no NSP labels."""
-        hidden_BLD = self.encoder(input_ids_BL, token_type_ids_BL, mask_BL)
-        h_ND = hidden_BLD.gather(1, positions_BP[..., None].expand(-1, -1, hidden_BLD.shape[-1])).flatten(0, 1)
+    def forward(self, batch: Batch) -> PretrainingLoss:
+        """Loss of one micro batch. ValueError if there is an NSP head and the batch has no NSP labels."""
+        hidden_BLD = self.encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+        index_BPD = batch.positions[..., None].expand(-1, -1, hidden_BLD.shape[-1])
+        h_ND = hidden_BLD.gather(1, index_BPD).flatten(0, 1)
         logits_NV = self.mlm_head(h_ND, self.encoder.embedding.token.weight)
-        token_loss_N = functional.cross_entropy(at_least_fp32(logits_NV), labels_BP.flatten(), reduction="none")
-        token_loss_N = token_loss_N * weights_BP.flatten()
+        token_loss_N = functional.cross_entropy(at_least_fp32(logits_NV), batch.labels.flatten(), reduction="none")
+        token_loss_N = token_loss_N * batch.weights.flatten()
         loss, nsp_correct_B = token_loss_N.mean(), None
         if self.nsp_head is not None:
-            if nsp_labels_B is None:
+            if batch.nsp_labels is None:
                 raise ValueError("this model has a next-sentence head: the batch needs nsp_labels (objective mlm+nsp)")
             nsp_logits_B2 = at_least_fp32(self.nsp_head(hidden_BLD[:, 0]))
-            loss = loss + functional.cross_entropy(nsp_logits_B2, nsp_labels_B)
-            nsp_correct_B = nsp_logits_B2.detach().argmax(-1) == nsp_labels_B
+            loss = loss + functional.cross_entropy(nsp_logits_B2, batch.nsp_labels)
+            nsp_correct_B = nsp_logits_B2.detach().argmax(-1) == batch.nsp_labels
         return PretrainingLoss(loss, token_loss_N.detach(), nsp_correct_B)
-
-
-def build_model(config: ModelConfig, vocab_size: int, nsp: bool, unigram_counts_V: np.ndarray) -> PretrainingModel:
-    """The model of a recipe for a corpus, on the CPU in float32, with torch's default initialisation."""
-    return PretrainingModel(config, vocab_size, nsp, log_unigram(unigram_counts_V))
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -8,7 +8,8 @@ from pipeline.checkpoint import probe
 from pipeline.checkpoint.resume import newest
 from pipeline.config.load import from_dict
 from pipeline.config.schema import RunConfig
-from pipeline.model.pretraining import PretrainingModel, build_model, parameter_shapes
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, check_same
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, open_corpus
@@ -31,8 +32,7 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
     if found is None:
         raise ValueError(f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {run_dir}` first")
     check_same(found.manifest["made_from"], saved, found.directory, "it is not this run's: move it away")
-    nsp = config.data.objective == "mlm+nsp"
-    model = build_model(config.model, corpus.vocab_size, nsp, corpus.unigram_counts("train"))
+    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     found.check_covers(parameter_shapes(model))
     found.load_parameters(model)
     probe.check(found, probe.loss(model, probe.stored_batch(found)))

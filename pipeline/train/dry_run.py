@@ -9,14 +9,12 @@ from pipeline.config.ds_config import load_ds_config, precision
 from pipeline.config.schema import RunConfig, TrainConfig
 from pipeline.data.pretraining import PretrainingData
 from pipeline.memory.fits import check_fits, check_peak
-from pipeline.memory.predict import MOMENTS_OF_RULE, NotPredicted, predict
-from pipeline.memory.system import System, skeleton
-from pipeline.optim.groups import parameter_groups
+from pipeline.memory.predict import NotPredicted, predict
+from pipeline.memory.states import MOMENTS_OF_RULE, bytes_per_rank, groups_of, parameters_of_rule
+from pipeline.memory.system import FP32_BYTES, System
 from pipeline.run.directory import check_run, run_file
 from pipeline.train.evaluate import heldout_data
 from preprocessing.corpus.reader import open_corpus
-
-FP32_BYTES, BF16_BYTES = 4, 2
 
 
 def dry_run(
@@ -44,7 +42,7 @@ def dry_run(
     predicted = _predicted_peak(system)
     if device is not None and predicted is not None:
         check_peak(predicted, *device)
-    of_rule = _parameters_of_rule(config, corpus.vocab_size)
+    of_rule = parameters_of_rule(groups_of(config, corpus.vocab_size))
     memory = bytes_per_rank(of_rule, system)
     return {
         "recipe": recipe,
@@ -82,7 +80,7 @@ def sizes(config: RunConfig, vocab_size: int, world_size: int) -> dict[str, Any]
     """Those figures of `dry_run` that a run on a corpus which is yet to be built has, too: parameters, tokens, bytes."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
-    of_rule = _parameters_of_rule(config, vocab_size)
+    of_rule = parameters_of_rule(groups_of(config, vocab_size))
     return {
         "parameters": sum(of_rule.values()),
         "steps": config.train.steps,
@@ -102,28 +100,3 @@ def _checkpoint_figures(of_rule: dict[str, int], train: TrainConfig, shards: int
         "checkpoints_written": len(steps),
         "checkpoints_kept": len(steps) - len(deleted),
     }
-
-
-def _parameters_of_rule(config: RunConfig, vocab_size: int) -> dict[str, int]:
-    """How many scalars SGD, LAMB and AdamW train; the model is built without storage."""
-    groups = parameter_groups(skeleton(config, vocab_size), config)
-    return {rule: sum(p.numel() for g in groups if g["rule"] == rule for p in g["params"]) for rule in MOMENTS_OF_RULE}
-
-
-def bytes_per_rank(parameters_of_rule: dict[str, int], system: System) -> dict[str, int]:
-    """Model states of one rank between steps, activations not counted: the weights that the forward pass reads with their
-    masters, the gradient that is kept, LAMB's and AdamW's moments; with offloading what moves to the `host`, under stage 3 the
-    gradient too, under stages 1 and 2 a second one while micro batches are accumulated."""
-    total, stage = sum(parameters_of_rule.values()), system.stage
-    low = BF16_BYTES if system.precision == "bf16" else FP32_BYTES
-    share = system.world_size if stage else 1
-    masters = 0 if stage == 0 and low == FP32_BYTES else system.master_bytes * total // share
-    moments = FP32_BYTES * sum(n * MOMENTS_OF_RULE[rule] for rule, n in parameters_of_rule.items()) // share
-    weights = low * total // (share if stage == 3 else 1)
-    gradient = low * total // (share if stage >= 2 else 1)
-    if "offload_optimizer" in system.zero:
-        host = masters + FP32_BYTES * total // share + moments
-        if stage == 3:
-            return {"weights": weights, "gradient": 0, "host": host + gradient}
-        return {"weights": weights, "gradient": gradient, "host": host + (low * total // share if system.accumulates else 0)}
-    return {"weights": weights + masters, "gradient": gradient, "optimizer": moments}

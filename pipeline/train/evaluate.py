@@ -54,9 +54,10 @@ def evaluate(
             return None
         start = first + rank * micro_sequences
         batch = data.batch(np.arange(start, min(start + micro_sequences, total)) if start < total else np.arange(1)).to(device)
-        out = model(*batch.model_inputs())
+        out = model(batch)
         if start >= total:
             continue
+        assert batch.is_masked is not None
         token_loss_N, weights_N = out.token_loss_N.double(), batch.weights.flatten().double()
         masked_N = batch.is_masked.flatten().double() * weights_N
         parts = [token_loss_N.sum(), weights_N.sum(), (token_loss_N * masked_N).sum(), masked_N.sum()]

@@ -27,9 +27,10 @@ from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
-from pipeline.init import initial_model
+from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
+from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -187,16 +188,16 @@ def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Ba
 def _model(found: Checkpoint | None, job: Job, corpus: Corpus, data: PretrainingData, place: Place) -> PretrainingModel:
     """With its weights on rank 0, from where the engine hands them to all."""
     if found is None:
-        model = initial_model.initial_model(job.config, corpus, data, place.batch, place.device)
+        model = initial_model(job.config, corpus, data, place.batch, place.device)
     else:
         made_from = run_file(job.config, job.recipe, corpus)
         check_same(found.manifest["made_from"], made_from, found.directory, "it is not this run's: move it away")
-        model = initial_model.empty_model(job.config, corpus)
+        model = build_model(job.config, corpus.vocab_size, corpus.unigram_counts("train"))
         found.check_covers(parameter_shapes(model))
         if place.ranks.is_main:
             found.load_parameters(model)
     if place.ranks.is_main:
-        initial_model.check_invariance(model, job.config, corpus)
+        check_invariance(model, job.config, corpus)
     return model
 
 

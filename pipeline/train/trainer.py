@@ -23,7 +23,7 @@ Figures = Mapping[str, Any]
 class Engine(Protocol):
     """A model that trains: DeepSpeed's engine, or `engine.local.LocalEngine`."""
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, batch: Batch) -> Any:
         """The forward pass of a micro batch: its `loss`, to be differentiated, and `token_loss_N`, to be reported."""
 
     def backward(self, loss: Tensor) -> Any:
@@ -127,7 +127,7 @@ class Trainer:
         self.optimizer.asks_to_stop = self.asked_to_stop()
         for batch in self.micro_batches(step):
             self.beat(f"step {step + 1}")
-            output = self.engine(*batch.model_inputs())
+            output = self.engine(batch)
             self.beat(f"the backward pass of step {step + 1}")
             if self.checkpoints:
                 self.checkpoints.saw(batch, output)  # these are still the weights of the last save

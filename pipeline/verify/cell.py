@@ -1,8 +1,10 @@
 """One run of `certify`: the engine's side and the paper's side."""
 
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,15 +12,18 @@ from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
+from pipeline.data.batch import Batch
+from pipeline.data.random_batch import random_batch
 from pipeline.distributed.launch import World
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import gather_objects
 from pipeline.init.normal import init_weights
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim.groups import SCALE_INVARIANT, parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import lr_at
-from pipeline.verify.comparison import STEPS, Cell, Result, Watch
+from pipeline.verify.comparison import STEPS, Cell, Differences, Result
 from pipeline.verify.reference import Norms, Reference
 
 FEWEST_SEQUENCES, LENGTH, PREDICTIONS, VOCABULARY = 16, 16, 3, 97
@@ -87,8 +92,8 @@ class _Trained:
         batch = _batch(self.config, self.sequences, step)
         for micro_step in range(self.accumulation):
             first = (micro_step * self.world.size + self.world.rank) * self.micro
-            inputs = [t if t is None else t[first : first + self.micro].to(self.device) for t in batch]
-            self.engine.backward(self.engine(*inputs).loss)
+            micro = batch.map(partial(_rows, first=first, count=self.micro)).to(self.device)
+            self.engine.backward(self.engine(micro).loss)
             self.engine.step()
 
     def masters(self, like: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -100,20 +105,20 @@ class _Trained:
 def run_cell(cell: Cell, world: World, device: torch.device) -> Result:
     """Train it, on every rank; the same result on all."""
     trained = _Trained(cell, world, device)
-    watch = Watch(trained.bf16)
+    differences = Differences(trained.bf16)
     if trained.bf16:
-        x = _beside_reference(trained, watch)
+        x = _beside_reference(trained, differences)
     else:
         expected, x = _on_paper(cell.case, trained.sequences)
         for step in range(STEPS):
             trained.step(step)
-            watch.decision(trained.optimizer, expected[step])
-    watch.masters(trained.masters(x), x)
-    watch.weights(trained.engine, trained.names, x)
+            differences.decision(trained.optimizer, expected[step])
+    differences.masters(trained.masters(x), x)
+    differences.weights(trained.engine, trained.names, x)
     trained.engine.destroy()
     # In a larger batch the baseline's gradient is too small for its fixed limit.
     both_kinds = cell.case != "adamw" or trained.sequences == FEWEST_SEQUENCES
-    return watch.result(cell, world, both_kinds)
+    return differences.result(cell, world, both_kinds)
 
 
 def _sequences(cell: Cell, world: World) -> int:
@@ -135,7 +140,7 @@ def _on_paper(case: str, sequences: int) -> tuple[list[Norms], dict[str, Tensor]
     return norms, reference.x
 
 
-def _beside_reference(trained: _Trained, watch: Watch) -> dict[str, Tensor]:
+def _beside_reference(trained: _Trained, differences: Differences) -> dict[str, Tensor]:
     """bf16: train while the reference takes each step with the gradients that the ranks hold; its last parameters."""
     config = trained.config
     reference = Reference(trained.start, _clip_sets(_model(config), config))
@@ -143,8 +148,8 @@ def _beside_reference(trained: _Trained, watch: Watch) -> dict[str, Tensor]:
         trained.step(step)
         exact = _float64_gradients(config, trained.sequences, reference.x, step)
         applied = assemble(trained.held, trained.optimizer, exact)
-        watch.gradient(applied, exact)
-        watch.decision(trained.optimizer, _reference_step(reference, applied, config, step))
+        differences.gradient(applied, exact)
+        differences.decision(trained.optimizer, _reference_step(reference, applied, config, step))
     return reference.x
 
 
@@ -177,8 +182,7 @@ def _clip_sets(model: PretrainingModel, config: RunConfig) -> dict[str, list[str
 
 
 def _model(config: RunConfig) -> PretrainingModel:
-    counts = torch.arange(VOCABULARY).numpy()
-    model = build_model(config.model, VOCABULARY, config.data.objective == "mlm+nsp", counts)
+    model = build_model(config, VOCABULARY, np.arange(VOCABULARY))
     init_weights(model, config.model, seed=0)
     return model
 
@@ -188,17 +192,16 @@ def _scaled_down(mechanics: dict[str, Any]) -> dict[str, Any]:
     return {**mechanics, "zero_optimization": zero}
 
 
-def _batch(config: RunConfig, sequences: int, step: int) -> list[Tensor | None]:
+def _batch(config: RunConfig, sequences: int, step: int) -> Batch:
     """The global batch of a step: random tokens, some padding, some empty prediction slots."""
-    generator = torch.Generator().manual_seed(1000 + step)
-    ids = torch.randint(5, VOCABULARY, (sequences, LENGTH), generator=generator)
-    mask = (torch.arange(LENGTH) < torch.randint(LENGTH // 2, LENGTH + 1, (sequences, 1), generator=generator)).float()
-    types = (torch.arange(LENGTH) >= LENGTH // 3).long().expand(sequences, -1)
-    positions = torch.randint(0, LENGTH // 2, (sequences, PREDICTIONS), generator=generator)
-    labels = torch.randint(5, VOCABULARY, (sequences, PREDICTIONS), generator=generator)
-    weights = (torch.rand(sequences, PREDICTIONS, generator=generator) < 0.9).float()
-    nsp = torch.randint(0, 2, (sequences,), generator=generator) if config.data.objective == "mlm+nsp" else None
-    return [ids, types, mask, positions, labels, weights, nsp]
+    generator, nsp = torch.Generator().manual_seed(1000 + step), config.data.objective == "mlm+nsp"
+    batch = random_batch(generator, sequences, LENGTH, PREDICTIONS, VOCABULARY, nsp=nsp, shortest=LENGTH // 2)
+    types_BL = (torch.arange(LENGTH) >= LENGTH // 3).long().repeat(sequences, 1)
+    return replace(batch, token_type_ids=types_BL)
+
+
+def _rows(tensor: Tensor, first: int, count: int) -> Tensor:
+    return tensor[first : first + count]
 
 
 def _float64_gradients(config: RunConfig, sequences: int, x: dict[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -207,7 +210,7 @@ def _float64_gradients(config: RunConfig, sequences: int, x: dict[str, Tensor], 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(x[name])
-    model(*_batch(config, sequences, step)).loss.backward()
+    model(_batch(config, sequences, step)).loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 

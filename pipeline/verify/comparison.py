@@ -59,7 +59,7 @@ def _relative_tensor(ours: Tensor, name: str, theirs: dict[str, Tensor]) -> floa
     return ((ours - theirs[name]).norm() / (own if own > 1e-9 * everything else everything)).item()
 
 
-class Watch:
+class Differences:
     """Collects the differences of one cell."""
 
     def __init__(self, bf16: bool) -> None:

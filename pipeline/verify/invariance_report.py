@@ -10,6 +10,7 @@ import torch
 
 from pipeline.config.schema import RunConfig
 from pipeline.init.normal import init_weights
+from pipeline.model.build import build_model
 from pipeline.model.degrees import degrees
 from pipeline.model.invariance import (
     POWERS,
@@ -21,15 +22,14 @@ from pipeline.model.invariance import (
     evaluate,
     first_deviation,
     measured,
-    probe_inputs,
+    probe_batch,
 )
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.pretraining import PretrainingModel
 
 
 def probe_model(config: RunConfig, vocab_size: int, seed: int) -> PretrainingModel:
     """A recipe's model at its start, in float32, with every bias moved off zero so that its degree counts."""
-    counts_V = np.arange(vocab_size, 0, -1)
-    model = build_model(config.model, vocab_size, config.data.objective == "mlm+nsp", counts_V)
+    model = build_model(config, vocab_size, np.arange(vocab_size, 0, -1))
     init_weights(model, config.model, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def report(config: RunConfig, vocab_size: int = 1024, seed: int = 0) -> tuple[st
     """The text of `python -m pipeline invariance`, and whether all passed: the degrees derived and measured, and the three
     checks in float32, bf16 autocast and float64. On the CPU; four times the model in float64 (10 GB for `large`)."""
     model, nsp = probe_model(config, vocab_size, seed), config.data.objective == "mlm+nsp"
-    inputs = probe_inputs(vocab_size, config.model.max_seq_len, nsp, 3, min(16, config.model.max_seq_len), seed)
+    batch = probe_batch(vocab_size, config.model.max_seq_len, nsp, 3, min(16, config.model.max_seq_len), seed)
     rows, passed = degrees(model), True
     table = [("operation", "degrees", "what"), *((row.name, f"({row.degree_in}; {row.degree_out})", row.what) for row in rows)]
     columns = (line.split("|", 2) for line in _folded(map("|".join, table)))
@@ -53,15 +53,15 @@ def report(config: RunConfig, vocab_size: int = 1024, seed: int = 0) -> tuple[st
     for precision, tolerances in TOLERANCES.items():  # float64 is the last: the model stays in it
         model = model.double() if precision == "float64" else model
         bf16 = precision == "bf16 autocast"
-        at_x = evaluate(model, inputs, 1.0, bf16)
+        at_x = evaluate(model, batch, 1.0, bf16)
         for scales, tolerance in zip((POWERS, SCALES), tolerances, strict=True):
-            result = check(model, inputs, scales, tolerance, bf16, at_x)
+            result = check(model, batch, scales, tolerance, bf16, at_x)
             passed = passed and not result.problems
             lines.append(_check_line(precision, scales, result, tolerance))
     lines += ["(any): at other than powers of two the rounding of c·x to bf16 changes the gradient, invariant or not", ""]
     problems = _folded(row.problem for row in rows if row.problem)
     for c in POWERS:
-        where = first_deviation(measured(model, inputs, c), TOLERANCES["float64"][0].hidden)
+        where = first_deviation(measured(model, batch, c), TOLERANCES["float64"][0].hidden)
         problems += [f"at {c:g}·x first {where}"] if where else []
     passed = passed and not problems
     lines += [*(f"problem: {problem}" for problem in problems), "PASS" if passed else "FAIL"]

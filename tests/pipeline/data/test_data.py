@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from pipeline.data.batch import Batch, rank_indices
-from pipeline.data.pretraining import PretrainingData, truncated_lengths
+from pipeline.data.pretraining import PretrainingData
+from pipeline.data.sentence_pairs import truncated_lengths
 from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Shard
 from preprocessing.corpus.writer import Document, ShardWriter
 
@@ -65,9 +66,7 @@ def make(corpus: Any, objective: str = "mlm", seq_len: int = L, seed: int = 1, *
     return PretrainingData(corpus, "train", objective, seq_len, changes.pop("mask_fraction", 0.15), seed, **changes)
 
 
-def tensors(batch: Batch) -> dict[str, torch.Tensor]:
-    fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    return {name: value for name, value in fields.items() if value is not None}
+SUMMED = ("input_ids", "attention_mask", "token_type_ids", "positions", "labels", "weights", "is_masked", "nsp_labels")
 
 
 def unmasked(batch: Batch) -> torch.Tensor:
@@ -80,12 +79,14 @@ def unmasked(batch: Batch) -> torch.Tensor:
 
 
 def checksum(batch: Batch) -> int:
-    return zlib.crc32(b"".join(tensor.numpy().tobytes() for tensor in tensors(batch).values()))
+    """Of all tensors, packed text with the mask of ones that it need not have."""
+    tensors = {"attention_mask": torch.ones(batch.input_ids.shape), **batch.tensors()}
+    return zlib.crc32(b"".join(tensors[name].numpy().tobytes() for name in SUMMED if name in tensors))
 
 
 def assert_rows_equal(one: Batch, rows: list[int], other: Batch) -> None:
-    for name, value in tensors(one).items():
-        assert torch.equal(value[rows], tensors(other)[name]), name
+    for name, value in one.tensors().items():
+        assert torch.equal(value[rows], other.tensors()[name]), name
 
 
 def assert_binomial(hits: int, trials: int, p: float) -> None:
@@ -204,7 +205,7 @@ def test_packed_samples_read_every_stretch_of_the_stream_once_an_epoch(corpus: A
         rows = unmasked(batch).tolist()
         assert sorted(rows) == sorted(expected)
         orders.append(rows)
-        assert batch.attention_mask.all()
+        assert batch.attention_mask is None
         assert not batch.token_type_ids.any()
         assert batch.nsp_labels is None
     assert orders[0] != orders[1] != orders[2]
@@ -217,17 +218,17 @@ def test_shapes_and_masks(corpus: Any, objective: str) -> None:
     B, P = 40, data.n_predictions
     assert round(0.15 * (L - 2)) == P == 4
     batch = data.batch(np.arange(B))
-    shapes = {name: (tuple(value.shape), value.dtype) for name, value in tensors(batch).items()}
+    shapes = {name: (tuple(value.shape), value.dtype) for name, value in batch.tensors().items()}
     expected = {
         "input_ids": ((B, L), torch.int64),
-        "attention_mask": ((B, L), torch.float32),
         "token_type_ids": ((B, L), torch.int64),
         "positions": ((B, P), torch.int64),
         "labels": ((B, P), torch.int64),
         "weights": ((B, P), torch.float32),
         "is_masked": ((B, P), torch.bool),
     }
-    assert shapes == (expected | {"nsp_labels": ((B,), torch.int64)} if objective == "mlm+nsp" else expected)
+    of_pairs = {"attention_mask": ((B, L), torch.float32), "nsp_labels": ((B,), torch.int64)}
+    assert shapes == (expected | of_pairs if objective == "mlm+nsp" else expected)
     at_positions_BP = batch.input_ids.gather(1, batch.positions)
     assert torch.equal(batch.is_masked, at_positions_BP == MASK_ID)
     assert (batch.labels[batch.weights > 0] >= FIRST_ORDINARY_ID).all()
@@ -248,8 +249,17 @@ def test_is_masked_is_false_in_surplus_slots(tmp_path: Path) -> None:
 def test_to_moves_every_tensor(corpus: Any) -> None:
     for objective in OBJECTIVES:
         batch = make(corpus, objective).batch(np.arange(2)).to("meta")
-        assert all(tensor.device.type == "meta" for tensor in tensors(batch).values())
+        assert all(tensor.device.type == "meta" for tensor in batch.tensors().values())
         assert (batch.nsp_labels is None) == (objective == "mlm")
+
+
+def test_map_reaches_every_tensor_and_leaves_what_is_not_there(corpus: Any) -> None:
+    batch = make(corpus).batch(np.arange(4))
+    part = batch.map(lambda tensor: tensor[1:3])
+    assert_rows_equal(batch, [1, 2], part)
+    assert part.tensors().keys() == batch.tensors().keys()
+    assert part.attention_mask is None
+    assert part.nsp_labels is None
 
 
 # --- sentence pairs

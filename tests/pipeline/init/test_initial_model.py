@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from pipeline.config.load import load_recipe
 from pipeline.init.initial_model import check_invariance
 from pipeline.init.normal import init_weights
 from pipeline.model import encoder
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel
 
 CONFIG = load_recipe("tiny")
 
@@ -21,7 +21,7 @@ CORPUS: Any = SimpleNamespace(vocab_size=50)
 
 
 def model() -> PretrainingModel:
-    built = build_model(CONFIG.model, 50, False, np.ones(50))
+    built = build_model(CONFIG, 50)
     init_weights(built, CONFIG.model, seed=0)
     return built
 

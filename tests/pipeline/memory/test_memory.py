@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +18,10 @@ from pipeline.memory.compare import predicted_rows, systems
 from pipeline.memory.fits import check_fits, largest_micro_batch, most_layers, with_micro
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.measure import measure
-from pipeline.memory.predict import NotPredicted, Rank, _overlapping, model_states, predict
-from pipeline.memory.system import KINDS, WORKSPACE, System, random_inputs, real_model, skeleton, with_layers
+from pipeline.memory.partition import fullest_rank
+from pipeline.memory.predict import NotPredicted, predict
+from pipeline.memory.system import GRADIENTS, KINDS, WORKSPACE, System, random_micro_batch, with_layers
+from pipeline.model.build import build_model, skeleton
 from pipeline.optim.groups import in_parts, parameter_groups
 from tests.helpers.running import long, refused, run_cli
 
@@ -101,8 +105,8 @@ def test_activation_checkpointing_changes_no_gradient(kind: tuple[str, ...]) -> 
     for setting in ("false", "true"):
         weighed = system(kind, "zero1", 1, f"train.activation_checkpointing={setting}")
         torch.manual_seed(0)
-        model = real_model(weighed.config, weighed.vocab_size)
-        model(*random_inputs(weighed)).loss.backward()
+        model = build_model(weighed.config, weighed.vocab_size)
+        model(random_micro_batch(weighed, torch.Generator())).loss.backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     for name, gradient in gradients[0].items():
         assert gradient is not None
@@ -153,22 +157,19 @@ def test_the_deepest_model_is_about_the_deepest() -> None:
     assert most_layers(weighed, limit) == pytest.approx(40, rel=0.15)
 
 
-def test_states_of_any_depth_are_those_of_the_model_itself() -> None:
-    for ds_config, ranks in (("zero1-bf16", 1), ("zero3", 4), ("zero0", 2)):
-        weighed = with_layers(system(PAPER, ds_config, ranks), 7)
-        states, parameters = model_states(weighed)
-        predicted = predict(weighed)
-        assert parameters == predicted.parameters
-        assert states == pytest.approx(sum(predicted.live["init"].values()), abs=100)
-
-
-def test_what_cannot_fit_is_refused_at_once_whatever_its_size() -> None:
-    absurd = with_layers(system(SIBERT, "zero3-bf16", 512), 10**9)
+def test_what_cannot_fit_is_refused_before_anything_is_traced() -> None:
+    huge = with_layers(system(SIBERT, "zero3-bf16", 512), 100)
+    wide = replace(huge, config=replace(huge.config, model=replace(huge.config.model, width=2**16, heads=2**8)))
     with pytest.raises(ValueError, match=r"before any activation, and such a GPU has 80\.0 GiB"):
-        check_fits(absurd, 80 * 2**30, "such a GPU")
-    check_fits(with_layers(absurd, 2), 80 * 2**30, "such a GPU")
-    with pytest.raises(ValueError, match="at most 256 are traced"):
-        predict(absurd)
+        check_fits(wide, 80 * 2**30, "such a GPU")
+    check_fits(with_layers(huge, 2), 80 * 2**30, "such a GPU")
+
+
+def test_more_layers_than_anybody_builds_are_refused_with_the_bound() -> None:
+    absurd = with_layers(system(SIBERT, "zero3-bf16", 512), 10**9)
+    for refusing in (lambda: predict(absurd), lambda: check_fits(absurd, 2**60, "such a GPU")):
+        with pytest.raises(ValueError, match=r"model\.layers = 1,000,000,000: expected at most 1,000"):
+            refusing()
 
 
 def test_mechanics_that_are_not_written_down_are_not_guessed(tmp_path: Path) -> None:
@@ -187,19 +188,33 @@ def test_mechanics_that_are_not_written_down_are_not_guessed(tmp_path: Path) -> 
 
 def test_the_dry_run_of_what_is_not_predicted_says_the_rest(little_corpus: Path, tmp_path: Path) -> None:
     plan = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run", "--dry-run", "--json"]
-    for setting in ("model.layers=257", "train.ds_config=zero1-offload"):
-        done = run_cli("pipeline", *plan, "--set", setting)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["predicted_peak_bytes_per_rank"] is None
+    done = run_cli("pipeline", *plan, "--set", "train.ds_config=zero1-offload")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predicted_peak_bytes_per_rank"] is None
     refused(run_cli("pipeline", *plan, "--gpu-gib", "0.02"), "at the peak of a step", "such a GPU has 20.5 MiB")
 
 
-def test_the_rank_that_holds_most_is_found_among_few() -> None:
-    for ranks in (2, 3, 7, 64):
-        rank = Rank(system(PAPER, "zero1", ranks))
-        each = [[_overlapping(sizes, r, ranks) for _, sizes in rank.groups] for r in range(ranks)]
-        assert rank.held_gradients == 4 * max(sum(sum(part.values()) for part in parts) for parts in each)
-    assert predict(system(SIBERT, "zero2-bf16", 10**6)).largest > 0
+def largest_share(groups: Sequence[Mapping[str, int]], ranks: int) -> int:
+    """Of all ranks, the most elements of tensors of which one has a part: each tensor is counted at every rank it touches."""
+    held = np.zeros(ranks + 1, dtype=np.int64)
+    for sizes in groups:
+        each, start = -(-sum(sizes.values()) // (2 * ranks)) * 2, 0
+        for size in sizes.values():
+            held[start // each] += size
+            held[(start + size - 1) // each + 1] -= size
+            start += size
+    return int(held.cumsum().max())
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 7, 64, 10**6])
+def test_the_rank_that_holds_most_is_found_among_few(ranks: int) -> None:
+    for kind, ds_config, low in ((PAPER, "zero1", 4), (SIBERT, "zero2-bf16", 2)):
+        weighed = system(kind, ds_config, ranks)
+        groups = parameter_groups(skeleton(weighed.config, weighed.vocab_size), weighed.config)
+        sizes = [{n: p.numel() for n, p in zip(g["names"], g["params"], strict=True)} for g in groups]
+        expected = low * largest_share(sizes, ranks)
+        assert fullest_rank(weighed).held_gradients == expected
+        assert predict(weighed).live["backward"][GRADIENTS] == expected
 
 
 def test_the_report_of_either_system_has_the_other_beside_it() -> None:
@@ -270,7 +285,7 @@ def test_measured_from_the_command_line() -> None:
         (["--recipe", "tiny", "--gpu-gib", "inf"], ["--gpu-gib inf"]),
         (["--recipe", "tiny", "--set", "model.width=100000000000", "--set", "model.heads=1"], ["model.width = 100,000"]),
         (["--recipe", "tiny", "--vocab-size", "10000000000"], ["--vocab-size 10000000000"]),
-        (["--recipe", "tiny", "--set", "model.layers=1000000"], ["at most 256", "GiB a rank"]),
+        (["--recipe", "tiny", "--set", "model.layers=1000000"], ["model.layers = 1,000,000", "at most 1,000"]),
         (["--recipe", "tiny", "--set", "train.ds_config=zero1-offload"], ["offloads"]),
     ],
 )
@@ -279,9 +294,9 @@ def test_a_bad_request(options: list[str], words: list[str]) -> None:
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_there(little_corpus: Path, tmp_path: Path) -> None:
-    absurd = ["--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run", "--set", "model.layers=10000000"]
-    refused(run_cli("pipeline", "pretrain", *absurd), "before any activation", "this machine has")
-    refused(run_cli("pipeline", "pretrain", *absurd, "--dry-run"), "before any activation", "this machine has")
     small = ["--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run"]
+    huge = [*small, "--set", "model.layers=100", "--set", "model.width=65536"]
+    refused(run_cli("pipeline", "pretrain", *huge), "before any activation", "this machine has")
+    refused(run_cli("pipeline", "pretrain", *huge, "--dry-run"), "before any activation", "this machine has")
     refused(run_cli("pipeline", "pretrain", *small, "--dry-run", "--gpu-gib", "0.001"), "such a GPU has 1.0 MiB")
     assert not os.path.lexists(tmp_path / "run")

@@ -1,17 +1,20 @@
 """The model is scale invariant where it says so, and the baseline is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from pipeline.config.schema import ModelConfig
+from pipeline.data.batch import Batch
 from pipeline.init.balanced import balance, share_a_direction
 from pipeline.init.normal import init_weights, offset_scores, truncated_normal
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
+from pipeline.model.build import log_unigram
 from pipeline.model.invariant_groups import separately_invariant_groups
 from pipeline.model.normalise import layer_norm, row_norms
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.pretraining import PretrainingModel
 
 VOCAB = 50
 SCALES = (1e-4, 1e-2, 3.0, 1e2, 1e4)
@@ -19,7 +22,7 @@ SCALES = (1e-4, 1e-2, 3.0, 1e2, 1e4)
 
 def make(encoder: str, head: str, nsp: bool = False) -> PretrainingModel:
     config = ModelConfig(encoder=encoder, head=head, layers=3, width=16, heads=2, ffn_width=32, max_seq_len=12)  # type: ignore[arg-type]
-    model = build_model(config, VOCAB, nsp, np.arange(VOCAB)).double()  # float64 throughout
+    model = PretrainingModel(config, VOCAB, nsp, log_unigram(np.arange(VOCAB))).double()  # float64 throughout
     truncated_normal(model, 0.02, seed=1, quiet_token_types=False)
     with torch.no_grad():  # biases off zero: they have a degree, too
         generator = torch.Generator().manual_seed(2)
@@ -29,7 +32,7 @@ def make(encoder: str, head: str, nsp: bool = False) -> PretrainingModel:
     return model
 
 
-def inputs(nsp: bool = False) -> tuple[Tensor | None, ...]:
+def batch(nsp: bool = False) -> Batch:
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(5, VOCAB, (4, 12), generator=generator)
     mask = torch.ones(4, 12)
@@ -37,7 +40,7 @@ def inputs(nsp: bool = False) -> tuple[Tensor | None, ...]:
     mask[2, :] = 0  # a fully padded row
     positions = torch.randint(0, 7, (4, 3), generator=generator)
     labels, nsp_labels = ids.gather(1, positions), torch.tensor([0, 1, 0, 1])
-    return ids, torch.zeros_like(ids), mask, positions, labels, torch.ones(4, 3), nsp_labels if nsp else None
+    return Batch(ids, torch.zeros_like(ids), positions, labels, torch.ones(4, 3), mask, nsp_labels if nsp else None)
 
 
 def scale(model: PretrainingModel, c: float) -> None:
@@ -55,7 +58,7 @@ CASES = [(e, h, nsp) for e in ("sibert-a", "sibert-d") for h in ("paper", "invar
 def test_loss_is_scale_invariant_and_its_gradient_orthogonal_and_homogeneous(encoder: str, head: str, nsp: bool) -> None:
     model = make(encoder, head, nsp)
     invariant = model.scale_invariant_names()
-    loss = model(*inputs(nsp)).loss
+    loss = model(batch(nsp)).loss
     loss.backward()
     named = {n: p for n, p in model.named_parameters() if n in invariant}
     x, g = (
@@ -65,7 +68,7 @@ def test_loss_is_scale_invariant_and_its_gradient_orthogonal_and_homogeneous(enc
     for c in SCALES:
         scaled = make(encoder, head, nsp)
         scale(scaled, c)
-        scaled_loss = scaled(*inputs(nsp)).loss
+        scaled_loss = scaled(batch(nsp)).loss
         scaled_loss.backward()
         assert abs(scaled_loss - loss) <= 1e-12 * loss
         scaled_g = torch.cat([p.grad.flatten() for n, p in scaled.named_parameters() if n in invariant])
@@ -81,32 +84,32 @@ def test_every_parameter_of_the_invariant_model_is_scale_invariant_and_only_the_
 
 def test_the_control_bert_is_not_scale_invariant() -> None:
     model = make("bert", "tied")
-    loss = model(*inputs()).loss
+    loss = model(batch()).loss
     with torch.no_grad():
         for parameter in model.encoder.parameters():
             parameter.mul_(3.0)
-    assert abs(model(*inputs()).loss - loss) > 1e-3 * loss
+    assert abs(model(batch()).loss - loss) > 1e-3 * loss
 
 
 def test_each_group_of_wiring_d_is_invariant_by_itself() -> None:
     model = make("sibert-d", "invariant", nsp=True)
     groups = separately_invariant_groups(model)
     assert sum(len(g) for g in groups) == len(list(model.parameters()))
-    loss = model(*inputs(True)).loss
+    loss = model(batch(True)).loss
     for tensors in groups:
         with torch.no_grad():
             for tensor in tensors:
                 tensor.mul_(7.0)
-        assert abs(model(*inputs(True)).loss - loss) <= 1e-12 * loss
+        assert abs(model(batch(True)).loss - loss) <= 1e-12 * loss
 
 
 def test_balanced_start_sets_each_group_to_its_own_equilibrium() -> None:
     model, lr, weight_decay = make("sibert-d", "invariant"), 0.3, 0.02
     groups = separately_invariant_groups(model)
-    loss = model(*inputs()).loss.item()
-    balance(model, lambda: model(*inputs()).loss.backward(), lr, weight_decay)
-    assert abs(model(*inputs()).loss.item() - loss) <= 1e-12 * loss
-    model(*inputs()).loss.backward()
+    loss = model(batch()).loss.item()
+    balance(model, lambda: model(batch()).loss.backward(), lr, weight_decay)
+    assert abs(model(batch()).loss.item() - loss) <= 1e-12 * loss
+    model(batch()).loss.backward()
     for tensors in groups:
         x = torch.cat([t.flatten() for t in tensors]).norm()
         g = torch.cat([t.grad.flatten() for t in tensors if t.grad is not None]).norm()
@@ -176,14 +179,12 @@ def test_invariant_head_logits_are_bounded_cosines_plus_the_unigram_bias() -> No
 
 def test_loss_counts_weights_and_needs_nsp_labels() -> None:
     model = make("sibert-a", "paper")
-    *first, weights, _ = inputs()
-    assert weights is not None
-    half = weights.clone()
+    half = batch().weights.clone()
     half[:2] = 0
-    full, part = model(*first, weights, None), model(*first, half, None)
+    full, part = model(batch()), model(replace(batch(), weights=half))
     assert part.loss.item() == pytest.approx(full.token_loss_N[6:].sum().item() / 12)
     with pytest.raises(ValueError, match="mlm\\+nsp"):
-        make("sibert-a", "paper", nsp=True)(*inputs(nsp=False))
+        make("sibert-a", "paper", nsp=True)(batch(nsp=False))
 
 
 def test_offset_scores_leave_no_attention_row_nearly_empty() -> None:
@@ -191,7 +192,7 @@ def test_offset_scores_leave_no_attention_row_nearly_empty() -> None:
     config = ModelConfig(encoder="sibert-d", head="invariant", layers=1, width=64, heads=4, ffn_width=64, max_seq_len=32)
     smallest = {}
     for offset in (0.0, 1.0):
-        model = build_model(config, VOCAB, False, np.ones(VOCAB))
+        model = PretrainingModel(config, VOCAB, nsp=False)
         truncated_normal(model, 0.02, seed=0, quiet_token_types=True)
         offset_scores(model, offset, 0.02)
         attention = model.encoder.layers[0].attention
@@ -206,7 +207,7 @@ def test_offset_scores_leave_no_attention_row_nearly_empty() -> None:
 
 def test_a_shared_direction_takes_the_noise_out_of_the_invariant_head_s_logits() -> None:
     config = ModelConfig(encoder="sibert-d", head="invariant", layers=1, width=64, heads=4, ffn_width=64, max_seq_len=32)
-    model = build_model(config, 5000, False, np.ones(5000))
+    model = PretrainingModel(config, 5000, nsp=False)
     init_weights(model, config, seed=0)
     h = layer_norm(torch.randn(200, 64, generator=torch.Generator().manual_seed(1)))
     token_embedding = model.encoder.embedding.token.weight

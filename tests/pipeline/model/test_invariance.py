@@ -14,21 +14,23 @@ from torch.nn import functional
 
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import DataConfig, ModelConfig, RunConfig
+from pipeline.data.batch import Batch
 from pipeline.model import encoder as encoder_module
-from pipeline.model.attention import softmax_attention
+from pipeline.model.attention import scale_invariant_attention, softmax_attention
+from pipeline.model.build import log_unigram
 from pipeline.model.degrees import degrees
+from pipeline.model.homogeneity import has_degree
 from pipeline.model.invariance import (
     POWERS,
     TOLERANCES,
     Figures,
-    Inputs,
     check,
     first_deviation,
     measured,
-    probe_inputs,
+    probe_batch,
     quick_check,
 )
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.pretraining import PretrainingModel
 from pipeline.verify.invariance_report import probe_model, report
 
 VOCAB, LENGTH = 50, 12
@@ -46,8 +48,8 @@ def make(encoder: str, head: str, nsp: bool = False, layers: int = 4, heads: int
     return probe_model(config, VOCAB, seed)
 
 
-def inputs(nsp: bool = False) -> Inputs:
-    return probe_inputs(VOCAB, LENGTH, nsp, sequences=3, length=LENGTH, seed=2)
+def batch(nsp: bool = False) -> Batch:
+    return probe_batch(VOCAB, LENGTH, nsp, sequences=3, length=LENGTH, seed=2)
 
 
 @torch.no_grad()
@@ -60,7 +62,7 @@ def make_scores_negative(model: PretrainingModel, layer: int) -> None:
 
 
 @st.composite
-def cases(draw: Callable[..., Any]) -> tuple[PretrainingModel, Inputs, float]:
+def cases(draw: Callable[..., Any]) -> tuple[PretrainingModel, Batch, float]:
     """A model, inputs and a scale: both wirings and heads, NSP or not, any padding, perhaps a layer of empty rows."""
     nsp, layers = draw(st.booleans()), draw(st.integers(1, 3))
     encoder, head = draw(st.sampled_from(["sibert-a", "sibert-d"])), draw(st.sampled_from(["paper", "invariant"]))
@@ -69,48 +71,48 @@ def cases(draw: Callable[..., Any]) -> tuple[PretrainingModel, Inputs, float]:
     if draw(st.booleans()):
         make_scores_negative(model, draw(st.integers(0, layers - 1)))
     length, sequences = draw(st.integers(2, LENGTH)), draw(st.integers(1, 4))
-    ids, types, mask, *rest = probe_inputs(VOCAB, LENGTH, nsp, sequences, length, seed)
+    some_batch = probe_batch(VOCAB, LENGTH, nsp, sequences, length, seed)
     kept = draw(st.none() | st.lists(st.integers(0, length), min_size=sequences, max_size=sequences))
     mask = None if kept is None else (torch.arange(length) < torch.tensor(kept)[:, None]).float()
-    return model, (ids, types, mask, *rest), 10 ** draw(st.floats(-4, 4))
+    return model, replace(some_batch, attention_mask=mask), 10 ** draw(st.floats(-4, 4))
 
 
 @given(cases())
 @MODELS
-def test_float64_is_invariant_orthogonal_and_homogeneous_to_1e_12(case: tuple[PretrainingModel, Inputs, float]) -> None:
-    model, some_inputs, c = case
-    found = check(model.double(), some_inputs, [c], ALL_EXACT)
+def test_float64_is_invariant_orthogonal_and_homogeneous_to_1e_12(case: tuple[PretrainingModel, Batch, float]) -> None:
+    model, some_batch, c = case
+    found = check(model.double(), some_batch, [c], ALL_EXACT)
     assert not found.problems
     assert found.worst.gradient > 0 or c == 1  # something was compared
 
 
 @given(cases())
 @MODELS
-def test_float32_to_1e_5_and_bf16_to_its_tolerance(case: tuple[PretrainingModel, Inputs, float]) -> None:
-    model, some_inputs, c = case
-    assert not check(model, some_inputs, [c], TOLERANCES["float32"][0]).problems  # 1e-5 of the gradient, too
+def test_float32_to_1e_5_and_bf16_to_its_tolerance(case: tuple[PretrainingModel, Batch, float]) -> None:
+    model, some_batch, c = case
+    assert not check(model, some_batch, [c], TOLERANCES["float32"][0]).problems  # 1e-5 of the gradient, too
     bf16 = replace(TOLERANCES["bf16 autocast"][1], hidden=0.1, gradient=0.5)
-    assert not check(model, some_inputs, [c], bf16, bf16_autocast=True).problems
+    assert not check(model, some_batch, [c], bf16, bf16_autocast=True).problems
 
 
 @given(cases(), st.integers(-13, 13), st.sampled_from(["float64", "float32", "bf16 autocast", "bfloat16"]))
 @MODELS
-def test_powers_of_two_are_bit_equal(case: tuple[PretrainingModel, Inputs, float], power: int, precision: str) -> None:
-    model, some_inputs, _ = case
+def test_powers_of_two_are_bit_equal(case: tuple[PretrainingModel, Batch, float], power: int, precision: str) -> None:
+    model, some_batch, _ = case
     model = {"float64": model.double, "bfloat16": model.bfloat16}.get(precision, model.float)()
-    assert not check(model, some_inputs, [2.0**power], BIT_EQUAL, bf16_autocast=precision == "bf16 autocast").problems
+    assert not check(model, some_batch, [2.0**power], BIT_EQUAL, bf16_autocast=precision == "bf16 autocast").problems
 
 
 @given(cases())
 @settings(MODELS, max_examples=10)
-def test_the_modules_measured_have_the_degrees_derived(case: tuple[PretrainingModel, Inputs, float]) -> None:
-    model, some_inputs, _ = case
+def test_the_modules_measured_have_the_degrees_derived(case: tuple[PretrainingModel, Batch, float]) -> None:
+    model, some_batch, _ = case
     assert [row for row in degrees(model) if row.problem] == []
-    found = measured(model.double(), some_inputs, 3.0)
+    found = measured(model.double(), some_batch, 3.0)
     assert first_deviation(found, 1e-12) is None
     assert {m.name for m in found} >= {name for name, _ in model.encoder.named_modules(prefix="encoder") if "." not in name}
     assert all(np.isnan(m.degree) or abs(m.degree - m.derived) < 1e-9 for m in found)  # NaN: zeros have no degree
-    assert quick_check(model, some_inputs) == []
+    assert quick_check(model, some_batch) == []
 
 
 def test_every_parameter_of_the_encoder_and_every_layer_has_a_row() -> None:
@@ -135,17 +137,15 @@ def test_zero_rows_and_zero_weights_give_zeros_and_finite_gradients(encoder: str
     with torch.no_grad():  # token 0 at position 0 is embedded as zeros
         for table in (embedding.token, embedding.position, embedding.token_type):
             table.weight[0] = 0
-    ids, *others = inputs(nsp=True)
-    assert ids is not None
-    ids[:, 0] = 0
-    some_inputs = (ids, *others)
-    model(*some_inputs).loss.backward()
+    some_batch = batch(nsp=True)
+    some_batch.input_ids[:, 0] = 0
+    model(some_batch).loss.backward()
     assert all(p.grad is None or p.grad.abs().max() < 1e6 for p in model.parameters())  # not 1/σ of a row without a σ
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     model.zero_grad()
-    loss = model(*some_inputs).loss
+    loss = model(some_batch).loss
     loss.backward()
     assert torch.isfinite(loss)
     assert (outputs[1] == 0).all()
@@ -155,9 +155,9 @@ def test_zero_rows_and_zero_weights_give_zeros_and_finite_gradients(encoder: str
 def test_nothing_of_the_model_is_changed() -> None:
     model = make("sibert-a", "invariant", nsp=True)
     before = {name: (p.data_ptr(), p.detach().clone(), p.requires_grad) for name, p in model.named_parameters()}
-    quick_check(model, inputs(nsp=True))
-    measured(model, inputs(nsp=True), 3.0)
-    check(model, inputs(nsp=True), [3.0], ALL_EXACT)
+    quick_check(model, batch(nsp=True))
+    measured(model, batch(nsp=True), 3.0)
+    check(model, batch(nsp=True), [3.0], ALL_EXACT)
     for name, parameter in model.named_parameters():
         pointer, value, requires_grad = before[name]
         assert (parameter.data_ptr(), parameter.requires_grad, parameter.grad) == (pointer, requires_grad, None)
@@ -170,11 +170,11 @@ def test_nothing_of_the_model_is_changed() -> None:
 
 def assert_broken(model: PretrainingModel, *said: str) -> None:
     """By the derivation or the measurement, in words; and by the loss or gradient, in fp32 as the quick form sees it."""
-    problems = quick_check(model, inputs())
+    problems = quick_check(model, batch())
     for words in said:
         assert any(words in problem for problem in problems), problems
     assert any("·x) differs from f(x) by" in problem for problem in problems), problems
-    found = check(model.double(), inputs(), POWERS, ALL_EXACT)
+    found = check(model.double(), batch(), POWERS, ALL_EXACT)
     assert {problem.split(" ")[0] for problem in found.problems} == {"loss", "hidden", "orthogonality", "gradient"}
 
 
@@ -230,6 +230,18 @@ def test_another_attention_is_named_and_measured(
     assert_broken(make(encoder, "paper"), f"encoder.layers.2.attention.attend {said}", first)
 
 
+def test_another_attention_that_declares_its_degree_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    @has_degree("fused N(ReLU(Q Kᵀ)) V", is_homogeneous=True)
+    def fused(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask_BL: Tensor | None) -> Tensor:
+        return scale_invariant_attention(q_BHLK, k_BHLK, v_BHLK, mask_BL)
+
+    monkeypatch.setattr(encoder_module, "scale_invariant_attention", fused)
+    model = make("sibert-a", "paper", layers=1)
+    assert quick_check(model, batch()) == []
+    row = {row.name: row for row in degrees(model)}["encoder.layers.0.attention.attend"]
+    assert (row.what, row.degree_in, row.degree_out) == ("fused N(ReLU(Q Kᵀ)) V", 2, 1)
+
+
 def test_gelu_is_named() -> None:
     model = make("sibert-d", "paper")
     model.encoder.layers[1].ffn.activation = functional.gelu
@@ -256,11 +268,11 @@ def test_an_affine_layer_norm_is_named(eps: float) -> None:
 def test_a_tied_decoder_is_named() -> None:
     sizes = {"layers": 1, "width": 16, "heads": 2, "ffn_width": 24, "max_seq_len": LENGTH}
     config = ModelConfig.model_construct(encoder="sibert-a", head="tied", **sizes)  # not validated: it would be refused
-    model = build_model(config, VOCAB, False, np.ones(VOCAB))
-    problems = quick_check(model, inputs())
+    model = PretrainingModel(config, VOCAB, False, log_unigram(np.ones(VOCAB)))
+    problems = quick_check(model, batch())
     assert problems[0] == "mlm_head decodes by encoder.embedding.token.weight: logits of degree 1"
     assert "first: mlm_head: output of degree 1 is off by" in problems[1]
-    assert any("loss is off" in problem for problem in check(model, inputs(), POWERS, ALL_EXACT).problems)
+    assert any("loss is off" in problem for problem in check(model, batch(), POWERS, ALL_EXACT).problems)
 
 
 def test_an_unknown_module_or_parameter_is_named() -> None:
@@ -276,8 +288,8 @@ def test_a_nan_is_a_problem() -> None:
     model = make("sibert-a", "paper")
     with torch.no_grad():
         model.encoder.lift.weight[0, 0] = torch.nan
-    assert any("differs" in problem for problem in quick_check(model, inputs()))
-    assert len(check(model, inputs(), POWERS, TOLERANCES["bf16 autocast"][1]).problems) == 4
+    assert any("differs" in problem for problem in quick_check(model, batch()))
+    assert len(check(model, batch(), POWERS, TOLERANCES["bf16 autocast"][1]).problems) == 4
 
 
 # --- the report ------------------------------------------------------------------------------------------------------------
@@ -302,12 +314,10 @@ def test_the_report_fails_bert_and_lists_why() -> None:
     assert "problem: encoder ends at degree 1, not 0" in text
 
 
-def test_probe_inputs_have_padding_and_a_fully_padded_row_and_know_their_length() -> None:
-    _, _, mask, positions, labels, *_ = probe_inputs(VOCAB, LENGTH, False, 4, 8, seed=0)
-    assert mask is not None
-    assert mask.sum(1).tolist() == [8, 4, 8, 0]
-    assert positions is not None
-    assert labels is not None
-    assert positions.shape == labels.shape == (4, 2)
+def test_a_probe_batch_has_padding_and_a_fully_padded_row_and_knows_its_length() -> None:
+    probe = probe_batch(VOCAB, LENGTH, False, 4, 8, seed=0)
+    assert probe.attention_mask is not None
+    assert probe.attention_mask.sum(1).tolist() == [8, 4, 8, 0]
+    assert probe.positions.shape == probe.labels.shape == (4, 2)
     with pytest.raises(ValueError, match="max_seq_len = 12"):
-        probe_inputs(VOCAB, LENGTH, False, 4, 13, seed=0)
+        probe_batch(VOCAB, LENGTH, False, 4, 13, seed=0)

@@ -7,14 +7,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.config.schema import ModelConfig
+from pipeline.data.batch import Batch
 from pipeline.init.normal import init_weights
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import replicated
 
@@ -42,17 +42,17 @@ def small_model(encoder: str) -> PretrainingModel:
         max_seq_len=LENGTH,
         score_offset=1.5,
     )
-    model = build_model(config, VOCAB, False, np.ones(VOCAB))
+    model = PretrainingModel(config, VOCAB, nsp=False)
     init_weights(model, config, seed=0)
     return model.double()
 
 
-def batch(step: int) -> tuple[Tensor | None, ...]:
+def batch(step: int) -> Batch:
     generator = torch.Generator().manual_seed(step)
     ids = torch.randint(5, VOCAB, (4, LENGTH), generator=generator)
     positions = torch.randint(0, LENGTH, (4, 2), generator=generator)
     labels = torch.randint(5, VOCAB, (4, 2), generator=generator)
-    return ids, torch.zeros_like(ids), None, positions, labels, torch.ones(4, 2), None
+    return Batch(ids, torch.zeros_like(ids), positions, labels, torch.ones(4, 2))
 
 
 def train(
@@ -75,7 +75,7 @@ def train(
     for step in range(STEPS):
         optimizer.all_groups[0]["lr"] = lr(step)
         model.zero_grad()
-        (loss_scale * model(*batch(step)).loss).backward()
+        (loss_scale * model(batch(step)).loss).backward()
         optimizer.prepare()
         optimizer.step()
         optimizer.finish()

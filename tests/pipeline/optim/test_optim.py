@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import ScheduleConfig
 from pipeline.init.normal import init_weights
-from pipeline.model.pretraining import build_model
+from pipeline.model.build import build_model, skeleton
 from pipeline.optim.groups import check_groups, parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import replicated
@@ -165,8 +164,7 @@ def test_before_it_is_attached_step_does_nothing() -> None:
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-bert", "base"])
 def test_every_parameter_is_in_exactly_one_group(recipe: str) -> None:
     config = load_recipe(recipe, ["model.layers=2"])
-    with torch.device("meta"):
-        model = build_model(config.model, 100, config.data.objective == "mlm+nsp", np.ones(100))
+    model = skeleton(config, 100)
     groups = parameter_groups(model, config)
     grouped = [name for group in groups for name in group["names"]]
     assert sorted(grouped) == sorted(name for name, _ in model.named_parameters())
@@ -223,7 +221,7 @@ def test_statistics_predict_the_norm_that_sgd_settles_at() -> None:
 
 def test_truncated_normal_is_the_seed_s_and_cut_at_two_deviations() -> None:
     config = load_recipe("tiny", ["model.layers=1"])
-    models = [build_model(config.model, 500, False, np.ones(500)) for _ in range(3)]
+    models = [build_model(config, 500) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
         init_weights(model, config.model, seed)
     weights = [m.encoder.embedding.token.weight for m in models]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.load import load_recipe
+from pipeline.memory.states import bytes_per_rank
 from pipeline.memory.system import System
-from pipeline.train.dry_run import bytes_per_rank, dry_run, sizes
+from pipeline.train.dry_run import dry_run, sizes
 
 N, PARAMETERS = 4, 1000
 # weights and masters (split ones 2 bytes), gradient, host: bytes per parameter at N ranks, SGD

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from pipeline.config.load import changed, load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.data.batch import Batch
+from pipeline.data.random_batch import random_batch
 from pipeline.engine.local import LocalEngine
 from pipeline.init.normal import init_weights
-from pipeline.model.pretraining import PretrainingModel, build_model
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
@@ -27,28 +28,16 @@ CONFIG = load_recipe("tiny", [*SMALL, *RHYTHM])
 
 
 def model() -> PretrainingModel:
-    built = build_model(CONFIG.model, VOCABULARY, False, np.ones(VOCABULARY))
+    built = build_model(CONFIG, VOCABULARY)
     init_weights(built, CONFIG.model, SEED)
     return built
 
 
-def random_batch(seed: int) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    ids_BL = torch.randint(5, VOCABULARY, (4, LENGTH), generator=generator)
-    positions_BP = torch.tensor([[2, 5]] * 4)
-    return Batch(
-        input_ids=ids_BL,
-        attention_mask=torch.ones(4, LENGTH),
-        token_type_ids=torch.zeros_like(ids_BL),
-        positions=positions_BP,
-        labels=ids_BL.gather(1, positions_BP),
-        weights=torch.ones(4, 2),
-        is_masked=torch.zeros(4, 2, dtype=torch.bool),
-        nsp_labels=None,
-    )
+def batch(seed: int) -> Batch:
+    return random_batch(torch.Generator().manual_seed(seed), 4, LENGTH, 2, VOCABULARY, nsp=False)
 
 
-BATCHES = [[random_batch(2 * step), random_batch(2 * step + 1)] for step in range(CONFIG.train.steps)]
+BATCHES = [[batch(2 * step), batch(2 * step + 1)] for step in range(CONFIG.train.steps)]
 
 
 class Events:
@@ -103,7 +92,7 @@ def test_it_trains_what_the_reference_trains() -> None:
         gradients = {name: torch.zeros_like(p) for name, p in x.items()}
         for batch in batches:
             leaves = {name: p.clone().requires_grad_() for name, p in x.items()}
-            loss = torch.func.functional_call(exact, leaves, batch.model_inputs()).loss / 2
+            loss = torch.func.functional_call(exact, leaves, (batch,)).loss / 2
             for name, g in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), allow_unused=True), strict=True):
                 gradients[name] += 0 if g is None else g
         lr = learning_rates(CONFIG, step)["sgd"]

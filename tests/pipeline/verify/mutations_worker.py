@@ -87,7 +87,7 @@ def opaque_output(patch: Patch) -> None:
     def opaque(config: Any) -> Any:
         built = model(config)
         forward = built.forward
-        built.forward = lambda *inputs: SimpleNamespace(loss=forward(*inputs).loss)
+        built.forward = lambda batch: SimpleNamespace(loss=forward(batch).loss)
         return built
 
     patch.setattr(certify_cell, "_model", opaque)

@@ -16,7 +16,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.data.batch import rank_indices
 from pipeline.data.pretraining import PretrainingData
 from pipeline.init.normal import init_weights
-from pipeline.model.pretraining import build_model
+from pipeline.model.build import build_model
 from pipeline.optim.schedules import lr_at
 from pipeline.run.metrics_file import read_metrics
 from pipeline.verify.reference import Reference
@@ -44,16 +44,15 @@ def on_paper(config: RunConfig, corpus_dir: Path) -> tuple[dict[str, Tensor], li
     data = PretrainingData(
         corpus, "train", config.data.objective, config.data.seq_len, config.data.mask_fraction, config.train.seed
     )
-    model = build_model(config.model, corpus.vocab_size, False, corpus.unigram_counts("train"))
+    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     init_weights(model, config.model, config.train.seed)
     model.double()
     invariant = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.head == "invariant"]
     reference, norms = Reference(dict(model.named_parameters()), {"x": invariant}), []
     for step in range(config.train.steps):
         batch = data.batch(rank_indices(step, 0, 0, 1, config.batch.global_sequences, config.batch.global_sequences))
-        loss = torch.func.functional_call(
-            model, {n: p.requires_grad_() for n, p in reference.x.items()}, batch.model_inputs()
-        ).loss
+        x = {n: p.requires_grad_() for n, p in reference.x.items()}
+        loss = torch.func.functional_call(model, x, (batch,)).loss
         gradients = dict(zip(reference.x, torch.autograd.grad(loss, list(reference.x.values())), strict=True))
         reference.x = {n: p.detach() for n, p in reference.x.items()}
         lr, head_lr = (lr_at(step, o.lr, o.schedule, config.train.steps) for o in (optim, head))

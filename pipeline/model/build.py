@@ -1,0 +1,37 @@
+"""The model of a recipe, real or without storage."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config.schema import RunConfig
+from pipeline.model.pretraining import PretrainingModel
+
+MOST_LAYERS = 1_000  # of a model that is built only to be counted or traced: tracing so many takes minutes
+
+
+def build_model(config: RunConfig, vocab_size: int, unigram_counts_V: np.ndarray | None = None) -> PretrainingModel:
+    """The recipe's model for a vocabulary of V pieces, on torch's default device, in float32 and with torch's own
+    initialisation. `unigram_counts_V`: how often each piece stands in the text, for the decoder's bias; None: all alike."""
+    log_unigram_V = None if unigram_counts_V is None else log_unigram(unigram_counts_V)
+    model = PretrainingModel(config.model, vocab_size, config.data.objective == "mlm+nsp", log_unigram_V)
+    model.encoder.activation_checkpointing = config.train.activation_checkpointing
+    return model
+
+
+def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
+    """The same without storage, on torch's meta device. ValueError for more than MOST_LAYERS layers, and for sizes that no
+    tensor can have."""
+    if config.model.layers > MOST_LAYERS:
+        raise ValueError(f"model.layers = {config.model.layers:,}: expected at most {MOST_LAYERS:,}; choose a shallower model")
+    try:
+        with torch.device("meta"):
+            return build_model(config, vocab_size)
+    except (RuntimeError, OverflowError, MemoryError) as error:
+        raise ValueError(f"model.width = {config.model.width:,}, vocabulary {vocab_size:,}: too large for a tensor") from error
+
+
+def log_unigram(counts_V: np.ndarray) -> Tensor:
+    """Log of the add-one smoothed unigram frequencies, [V] float32."""
+    smoothed_V = counts_V.astype(np.float64) + 1.0
+    return torch.from_numpy(np.log(smoothed_V / smoothed_V.sum())).float()
