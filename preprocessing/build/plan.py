@@ -27,6 +27,7 @@ from preprocessing.base.files import WRITING, file_sha256, sync_directory, write
 from preprocessing.corpus.manifest import SourceInfo
 from preprocessing.sources.types import Slice, Source, slices
 from preprocessing.text.clean import CLEANING_VERSION
+from preprocessing.text.sentences import SENTENCES_VERSION
 
 FORMAT = "sibert-plan-1"
 PLAN_FILE = "plan.json"
@@ -116,7 +117,8 @@ def default_slice_mb(sources: Sequence[Source]) -> float:
 def versions() -> dict[str, str]:
     """Of everything that shapes a corpus' bytes."""
     python = ".".join(platform.python_version_tuple()[:2])  # its Unicode tables
-    return {"python": python, "cleaning": str(CLEANING_VERSION), **{name: version(name) for name in PACKAGES}}
+    rules = {"cleaning": str(CLEANING_VERSION), "sentences": str(SENTENCES_VERSION)}
+    return {"python": python, **rules, **{name: version(name) for name in PACKAGES}}
 
 
 def request(
