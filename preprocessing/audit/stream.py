@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 
 from preprocessing.audit.check import Check, without_problems
-from preprocessing.audit.shards import DIGEST_BYTES, ShardCounts
+from preprocessing.audit.shards import ShardCounts
 from preprocessing.corpus.manifest import UNIGRAM_COUNTS_FILE
-from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPLITS, UNK_ID, Manifest, SourceInfo
+from preprocessing.corpus.reader import (
+    CLS_ID,
+    DIGEST_BYTES,
+    FIRST_ORDINARY_ID,
+    MASK_ID,
+    PAD_ID,
+    SEP_ID,
+    SPLITS,
+    UNK_ID,
+    Manifest,
+    SourceInfo,
+)
 
 UNKNOWN_LIMIT = 0.01
 DUPLICATE_LIMIT = 0.001
@@ -159,7 +170,7 @@ def structure_checks(shards: Sequence[ShardCounts]) -> list[Check]:
 
 
 def duplicate_checks(shards: Sequence[ShardCounts]) -> list[Check]:
-    """Documents whose tokens another document has, too: in all, and across the splits."""
+    """Documents that another one is, too (see ShardCounts.digests): in all, and across the splits."""
     documents = sum(shard.info.documents for shard in shards)
     digests = np.frombuffer(b"".join(shard.digests for shard in shards), "<u8").reshape(-1, DIGEST_BYTES // 8)
     is_heldout = np.repeat([shard.info.split != "train" for shard in shards], [s.info.documents for s in shards])
@@ -174,7 +185,7 @@ def duplicate_checks(shards: Sequence[ShardCounts]) -> list[Check]:
         Check(
             "duplicate documents",
             repeated <= DUPLICATE_LIMIT * documents,
-            f"{repeated:,} of {documents:,} documents repeat an earlier one's tokens: {repeated / documents:.4%}",
+            f"{repeated:,} of {documents:,} documents repeat an earlier one: {repeated / documents:.4%}",
             f"at most {DUPLICATE_LIMIT:.1%}",
         ),
         Check(

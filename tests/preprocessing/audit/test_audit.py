@@ -24,7 +24,7 @@ from preprocessing.base.files import file_sha256
 from preprocessing.corpus.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, write_manifest
 from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID
 from preprocessing.corpus.writer import Document, ShardWriter, write_batch
-from preprocessing.text.clean import clean
+from preprocessing.text.clean import clean, digest
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import load, train
 from tests.helpers.small_corpora import packed_loader
@@ -74,8 +74,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(model, list(texts.values()))
 
 
-def build(directory: Path, material: Material, texts: Sequence[Sequence[Text]], edit: Edit | None = None) -> Path:
-    """A corpus of these documents, one list for each of SHARDS; `edit` may falsify a shard before anything is counted."""
+def build(
+    directory: Path, material: Material, texts: Sequence[Sequence[Text]], edit: Edit | None = None, *, digests: bool = True
+) -> Path:
+    """A corpus of these documents, one list for each of SHARDS; `edit` may falsify a shard before anything is counted.
+    digests: of the texts; older corpora have none."""
     directory.mkdir()
     tokenizer = directory / "tokenizer.model"
     tokenizer.write_bytes(material.model)
@@ -84,7 +87,8 @@ def build(directory: Path, material: Material, texts: Sequence[Sequence[Text]], 
         path = directory / f"{split}-{index:05d}.arrow"
         with ShardWriter(path, split, "uint16", vocab_size=VOCAB_SIZE, tokenizer_sha256=file_sha256(tokenizer)) as writer:
             for number, text in enumerate(documents):
-                writer.add(Document(source, str(number), text.title, text.sentences))
+                own = digest(clean(text.text).paragraphs) if digests else b""
+                writer.add(Document(source, str(number), text.title, text.sentences, own))
                 if number in (3, 40):
                     place = {"shard": path.name, "document": number, "source": source, "id": str(number)}
                     samples.append({**place, "title": text.title, "text": text.text})
@@ -329,6 +333,25 @@ def test_duplicates_are_found(tmp_path: Path, material: Material) -> None:
     prose, terms, heldout = shared_out(material.texts)
     found = look(build(tmp_path / "corpus", material, [prose, [*terms, *prose[50:53]], heldout]))
     assert failures(found) == {"duplicate documents"}
+
+
+def test_an_older_corpus_without_digests_is_audited(tmp_path: Path, material: Material) -> None:
+    prose, terms, heldout = shared_out(material.texts)
+    assert look(build(tmp_path / "sound", material, [prose, terms, heldout], digests=False)).passed
+    found = look(build(tmp_path / "leak", material, [prose, [*terms, heldout[100]], heldout], digests=False))
+    assert failures(found) == {"held-out documents in train"}
+
+
+@pytest.mark.parametrize(("other", "expected"), [("语", set()), ("語", {"held-out documents in train"})])
+def test_unknown_pieces_are_told_apart_by_their_text(
+    tmp_path: Path, material: Material, other: str, expected: set[str]
+) -> None:
+    prose, terms, heldout = shared_out(material.texts)
+    texts = [f"The {character} is a character of some language." for character in ("語", other)]
+    encoded = [Text(HOSTILE, text, material.encode(tmp_path / "model", text)) for text in texts]
+    assert encoded[0].sentences == encoded[1].sentences
+    found = look(build(tmp_path / "corpus", material, [prose, [*terms, encoded[0]], [*heldout, encoded[1]]]))
+    assert failures(found) == expected
 
 
 def test_one_heldout_document_in_train_is_found(tmp_path: Path, material: Material) -> None:

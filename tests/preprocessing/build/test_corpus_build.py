@@ -129,6 +129,26 @@ def test_duplicates_and_short_documents_are_dropped_and_counted(topics: Rows, tm
     assert first.words == sum(count_words(clean(row["text"]).paragraphs) for row in topics[:20])
 
 
+def test_different_texts_of_unknown_characters_are_no_duplicates(topics: Rows, tmp_path: Path) -> None:
+    """Their tokens are the same row of [UNK]; the same text twice is a duplicate still."""
+    rare = [{"title": f"rare {i}", "text": "".join(chr(0xAC00 + 40 * i + j) for j in range(30))} for i in range(8)]
+    path = write_rows(tmp_path / "a.jsonl", [*topics, *rare, {**rare[0], "title": "copy"}])
+    corpus = build_small(tmp_path / "out", str(path), min_words=0, heldout_fraction=0.3)
+    found = titles(corpus, "train") + titles(corpus, "heldout")
+    assert sorted(found) == sorted(row["title"] for row in [*topics, *rare])
+    assert corpus.manifest.sources[0].dropped == {"duplicate": 1}
+    tokens = {
+        shard.title(i): tuple(shard.tokens[shard.document_start(i) : shard.document_ends[i]].tolist())
+        for split in ("train", "heldout")
+        for shard in corpus.shards(split)
+        for i in range(len(shard))
+    }
+    assert len({tokens[row["title"]] for row in rare}) < len(rare)
+    checks = {check.name: check for check in audit(corpus.directory, packed_loader, positions=5000).checks}
+    assert checks["duplicate documents"].passed
+    assert checks["held-out documents in train"].passed
+
+
 def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) -> None:
     """Over slices and sources, in both splits; the corpus is the one without it, but for what the manifest tells."""
     rows = [*topics, *topics[5:15]]
