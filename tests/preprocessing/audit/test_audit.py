@@ -21,13 +21,14 @@ from preprocessing.audit.audit import Audit, audit, table
 from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
 from preprocessing.base.files import file_sha256
+from preprocessing.build.figures import figures as build_figures
 from preprocessing.corpus.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, write_manifest
-from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID
+from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Corpus, open_corpus
 from preprocessing.corpus.writer import Document, ShardWriter, write_batch
 from preprocessing.text.clean import clean, digest
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import load, train
-from tests.helpers.small_corpora import packed_loader
+from tests.helpers.small_corpora import loader
 
 VOCAB_SIZE = 500
 HOSTILE = "<script>alert('&')</script>"
@@ -147,7 +148,7 @@ def shared_out(texts: Sequence[Text]) -> list[list[Text]]:
 
 
 def look(directory: Path, **options: Any) -> Audit:
-    return audit(directory, packed_loader, **{"positions": 20_000, **options})
+    return audit(directory, loader, **{"positions": 20_000, **options})
 
 
 def failures(found: Audit) -> set[str]:
@@ -164,14 +165,14 @@ def test_a_sound_corpus_passes_every_check(sound: Path) -> None:
     found = look(sound, say=lines.append)
     assert failures(found) == set(), table(found)
     assert found.passed
-    assert len(found.checks) == 26
+    assert len(found.checks) == 30
     assert found == look(sound)  # nothing is random but by the seed
     assert "masking" in lines
     assert found.figures["masking"]["predictions"] >= 20_000
     json.dumps(found.figures, allow_nan=False)
     text = table(found)
     assert all(check.name in text and check.found in text and check.expected in text for check in found.checks)
-    assert text.endswith("26 checks, all passed")
+    assert text.endswith("30 checks, all passed")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -327,6 +328,79 @@ def test_damage_to_the_text_fails_its_check(tmp_path: Path, material: Material, 
     edit, expected = EDITS[kind]
     found = look(build(tmp_path / "corpus", material, shared_out(material.texts), edit))
     assert failures(found) == {expected}
+
+
+# What degenerates without an error.
+
+
+def merged(text: Text) -> Text:
+    """All of its sentences as one."""
+    return dataclasses.replace(text, sentences=[[token for sentence in text.sentences for token in sentence]])
+
+
+def split_up(text: Text) -> Text:
+    """Two tokens a sentence."""
+    flat = [token for sentence in text.sentences for token in sentence]
+    return dataclasses.replace(text, sentences=[flat[i : i + 2] for i in range(0, len(flat), 2)])
+
+
+def endless(text: Text) -> Text:
+    return dataclasses.replace(text, sentences=[*text.sentences, (text.sentences[-1] * 2000)[:2000]])
+
+
+LIMITS: dict[str, tuple[Callable[[list[Text]], list[Text]], set[str]]] = {
+    "one sentence a document": (lambda texts: list(map(merged, texts)), {"sentences a document", "pairs: labels"}),
+    "two tokens a sentence": (lambda texts: list(map(split_up, texts)), {"tokens a sentence"}),
+    "a few endless sentences": (lambda texts: [*map(endless, texts[:10]), *texts[10:]], {"tokens a sentence"}),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_text_that_degenerated_is_found(tmp_path: Path, material: Material, kind: str) -> None:
+    change, expected = LIMITS[kind]
+    prose, terms, heldout = shared_out(material.texts)
+    prose[3], prose[40] = prose[103], prose[140]  # the documents of samples.jsonl say what their sentences are
+    shards = [change(prose), change(terms), change(heldout)]
+    found = look(build(tmp_path / "corpus", material, shards))
+    assert failures(found) - {"documents and their source text", "duplicate documents"} == expected
+    figures = build_figures(open_corpus(tmp_path / "corpus"))
+    assert {
+        warning.split(": ")[0] if "pairs" not in warning else "pairs: labels" for warning in figures["warnings"]
+    } == expected
+    assert figures["not_next_share"] == pytest.approx(found.figures["pairs"]["not_next_share"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "passed"),
+    [
+        ({"too short": 200}, True),
+        ({"too short": 1700}, False),
+        ({"duplicate": 900, "too short": 900}, True),
+        ({"not in language en": 5000, "redirect": 20_000}, True),
+        ({"near duplicate": 20_000}, False),
+    ],
+)
+def test_a_reason_that_decides_what_the_corpus_is_is_found(sound: Path, dropped: dict[str, int], passed: bool) -> None:
+    def drop(manifest: dict[str, Any]) -> None:
+        source = manifest["sources"][1]
+        source["dropped"] = dropped
+        source["documents_read"] = source["documents_kept"] + sum(dropped.values())
+
+    edit_manifest(sound, drop)
+    assert failures(look(sound)) == (set() if passed else {"documents dropped"})
+    warnings = build_figures(open_corpus(sound))["warnings"]
+    assert [warning.split(":")[0] for warning in warnings] == ([] if passed else ["documents dropped"])
+
+
+def test_pairs_that_no_loader_makes_are_no_fault(sound: Path) -> None:
+    def without_pairs(corpus: Corpus, objective: Any, *arguments: Any) -> Any:
+        if objective == "mlm+nsp":
+            raise ValueError("one document")
+        return loader(corpus, objective, *arguments)
+
+    found = audit(sound, without_pairs, positions=5000)
+    assert found.passed
+    assert "no pairs: one document" in table(found)
 
 
 def test_duplicates_are_found(tmp_path: Path, material: Material) -> None:
@@ -534,15 +608,15 @@ def test_the_page_stands_alone_and_shows_every_check(sound: Path) -> None:
 
 def test_what_is_no_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such directory"):
-        audit(tmp_path / "no", packed_loader)
+        audit(tmp_path / "no", loader)
     with pytest.raises(ValueError, match="not a finished corpus"):
-        audit(tmp_path, packed_loader)
+        audit(tmp_path, loader)
 
 
 @pytest.mark.parametrize("option", [{"positions": 0}, {"seq_len": 4}, {"seed": -1}])
 def test_arguments_out_of_range_are_errors(tmp_path: Path, option: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected positions from 1"):
-        audit(tmp_path, packed_loader, **option)
+        audit(tmp_path, loader, **option)
 
 
 def test_the_bounds_hold_what_they_should() -> None:
