@@ -22,6 +22,7 @@ from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
 from preprocessing.base.files import file_sha256
 from preprocessing.build.figures import figures as build_figures
+from preprocessing.build.figures import table as build_table
 from preprocessing.corpus.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, write_manifest
 from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Corpus, open_corpus
 from preprocessing.corpus.writer import Document, ShardWriter, write_batch
@@ -367,6 +368,7 @@ def test_text_that_degenerated_is_found(tmp_path: Path, material: Material, kind
     assert {
         warning.split(": ")[0] if "pairs" not in warning else "pairs: labels" for warning in figures["warnings"]
     } == expected
+    assert build_table(figures).splitlines()[-len(expected) :] == [f"WARNING: {warning}" for warning in figures["warnings"]]
     assert figures["not_next_share"] == pytest.approx(found.figures["pairs"]["not_next_share"], abs=0.05)
 
 
