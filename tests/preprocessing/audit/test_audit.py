@@ -20,6 +20,7 @@ from pipeline.data.pretraining import PretrainingData
 from preprocessing.audit.audit import Audit, audit, table
 from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
+from preprocessing.audit.pairs import PairMasks
 from preprocessing.base.files import file_sha256
 from preprocessing.build.figures import figures as build_figures
 from preprocessing.build.figures import table as build_table
@@ -166,14 +167,14 @@ def test_a_sound_corpus_passes_every_check(sound: Path) -> None:
     found = look(sound, say=lines.append)
     assert failures(found) == set(), table(found)
     assert found.passed
-    assert len(found.checks) == 30
+    assert len(found.checks) == 31
     assert found == look(sound)  # nothing is random but by the seed
     assert "masking" in lines
     assert found.figures["masking"]["predictions"] >= 20_000
     json.dumps(found.figures, allow_nan=False)
     text = table(found)
     assert all(check.name in text and check.found in text and check.expected in text for check in found.checks)
-    assert text.endswith("30 checks, all passed")
+    assert text.endswith("31 checks, all passed")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -392,6 +393,39 @@ def test_a_reason_that_decides_what_the_corpus_is_is_found(sound: Path, dropped:
     assert failures(look(sound)) == (set() if passed else {"documents dropped"})
     warnings = build_figures(open_corpus(sound))["warnings"]
     assert [warning.split(":")[0] for warning in warnings] == ([] if passed else ["documents dropped"])
+
+
+def pair_masks(lengths: Sequence[int], predictions: Sequence[int], seq_len: int = 40) -> PairMasks:
+    """One batch of pairs of so many tokens, of which the first are predicted; what is no token is padding."""
+    inputs_BL = np.zeros((len(lengths), seq_len), np.int64)
+    P = max(predictions)
+    positions_BP, labels_BP = np.tile(np.arange(1, P + 1), (len(lengths), 1)), np.full((len(lengths), P), 77)
+    for row_L, length, n in zip(inputs_BL, lengths, predictions, strict=True):
+        row_L[1 : length + 1] = 99
+        row_L[1 : n + 1] = MASK_ID
+        row_L[[0, length + 1]] = SEP_ID
+    weights_BP = (np.arange(P) < np.array(predictions)[:, None]).astype(np.float32)
+    found = PairMasks()
+    found.add(inputs_BL, positions_BP, labels_BP, weights_BP)
+    return found
+
+
+def test_predictions_of_pairs_are_counted_against_their_own_tokens() -> None:
+    fair = pair_masks([38, 20, 10, 2], [6, 3, 2, 1])
+    assert (fair.ordinary, fair.predicted, fair.expected) == (70, 12, 12)
+    assert fair.figures()["predicted_share"] == pytest.approx(12 / 70)
+    padded = pair_masks([38, 20, 10, 2], [6, 6, 6, 2])  # as many as a full sequence has
+    assert (padded.predicted, padded.expected, padded.over_half) == (20, 12, 2)
+    assert padded.figures()["predicted_share_mean"] == pytest.approx((6 / 38 + 6 / 20 + 6 / 10 + 1) / 4)
+
+
+@pytest.mark.parametrize("seq_len", [128, 512])
+def test_padded_pairs_have_their_share_of_predictions(sound: Path, seq_len: int) -> None:
+    """Real text, whose documents end long before a sequence is full."""
+    found = look(sound, seq_len=seq_len)
+    (check,) = (check for check in found.checks if check.name == "pairs: predictions")
+    assert check.passed, check.found
+    assert found.figures["pairs"]["predicted_share"] == pytest.approx(0.15, rel=0.05)
 
 
 def test_pairs_that_no_loader_makes_are_no_fault(sound: Path) -> None:
