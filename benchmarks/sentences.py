@@ -1,10 +1,11 @@
 """Our sentence rules beside pysbd and blingfire on real text: who agrees with whom, and how fast.
 
-    python -m benchmarks.sentences [FILES] [--megabytes 1] [--disagreements N] [--seed 0]
+    python -m benchmarks.sentences [FILES] [--megabytes 1] [--lower] [--disagreements N] [--seed 0]
 
 FILES are *.jsonl or *.jsonl.gz with a `text` column; without any, the built-in corpus. Boundaries inside paragraphs are
 compared, the end of a paragraph is none. There is no gold standard: `majority` holds the boundaries that at least two of
-the three give, which flatters two that err alike. Needs benchmarks/requirements.txt.
+the three give, which flatters two that err alike. With --lower the splitters read the text in lower case, and are measured
+against the majority on the text as it was. Needs benchmarks/requirements.txt.
 """
 
 import argparse
@@ -105,13 +106,13 @@ def majority(found: dict[str, Boundaries]) -> Boundaries:
     return {at for at in set().union(*found.values()) if 2 * sum(at in one for one in found.values()) > len(found)}
 
 
-def print_table(found: dict[str, Boundaries], speed_mb_s: dict[str, float]) -> None:
-    """A row a splitter: its speed, its score against the majority, and F1 with each other."""
+def print_table(found: dict[str, Boundaries], speed_mb_s: dict[str, float], expected: Boundaries) -> None:
+    """A row a splitter: its speed, its score against what is expected, and F1 with each other."""
     names = list(found)
     print(f"| | boundaries | MB/s | precision | recall | F1 (majority) | {' | '.join(f'F1 ({name})' for name in names)} |")
     print("|---" * (6 + len(names)) + "|")
     for name in names:
-        scores = [f"{value:.4f}" for value in score(found[name], majority(found))]
+        scores = [f"{value:.4f}" for value in score(found[name], expected)]
         pairs = ["" if name == other else f"{score(found[name], found[other])[2]:.4f}" for other in names]
         print(f"| {name} | {len(found[name])} | {speed_mb_s[name]:.3g} | {' | '.join([*scores, *pairs])} |")
 
@@ -141,12 +142,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sentences", description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="*", type=Path, help="*.jsonl[.gz] with a text column; none: the built-in corpus")
     parser.add_argument("--megabytes", type=float, default=1.0, help="how much text (pysbd is slow)")
+    parser.add_argument("--lower", action="store_true", help="split the text in lower case")
     parser.add_argument("--disagreements", type=int, default=0, metavar="N", help="print N random ones")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     paragraphs = read_paragraphs(options.files, options.megabytes, options.seed)
     found, speed_mb_s = measure(paragraphs, segmenters())
-    print_table(found, speed_mb_s)
+    expected = majority(found)
+    if options.lower:
+        paragraphs = [paragraph.lower() for paragraph in paragraphs]
+        found, speed_mb_s = measure(paragraphs, segmenters())
+    print_table(found, speed_mb_s, expected)
     print()
     print_disagreements(paragraphs, found, options.disagreements, options.seed)
     return {"found": found, "speed_mb_s": speed_mb_s}

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from preprocessing import help_texts
 from preprocessing.base.command_line import Parser, run
@@ -86,6 +86,12 @@ def _say(line: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter's last flush must not fail)
 
 
+def _warn(line: str) -> None:
+    """Say warnings, and nothing else, where they are not taken for JSON."""
+    if line.startswith("WARNING"):
+        print(line, file=sys.stderr, flush=True)
+
+
 def _stop_as_after_ctrl_c() -> None:
     """A batch system ends a job with SIGTERM: end as after Ctrl-C, workers and all."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -94,7 +100,7 @@ def _stop_as_after_ctrl_c() -> None:
 def run_build(args: argparse.Namespace) -> None:
     """The verb `build`."""
     _stop_as_after_ctrl_c()
-    say = (lambda line: None) if args.json else _say
+    say = _warn if args.json else _say
     build(sources_of(args), args.out, settings_of(args), gates=gates_of(args), workers=args.workers, say=say)
     _print_figures(args)
 
@@ -119,7 +125,7 @@ def run_shard(args: argparse.Namespace) -> None:
 def run_finalize(args: argparse.Namespace) -> None:
     """The verb `finalize`."""
     _stop_as_after_ctrl_c()
-    finalize(args.out, workers=args.workers, say=(lambda line: None) if args.json else _say)
+    finalize(args.out, workers=args.workers, say=_warn if args.json else _say)
     _print_figures(args)
 
 
@@ -128,11 +134,11 @@ def _print_figures(args: argparse.Namespace) -> None:
     _say(json.dumps(found, indent=2) if args.json else table(found))
 
 
-def _loader(corpus: Corpus, seq_len: int, mask_fraction: float, seed: int) -> Any:
+def _loader(corpus: Corpus, objective: Literal["mlm", "mlm+nsp"], seq_len: int, mask_fraction: float, seed: int) -> Any:
     """The loader of the pretraining; torch comes with it, for nothing else here."""
     from pipeline.data.pretraining import PretrainingData
 
-    return PretrainingData(corpus, "train", "mlm", seq_len, mask_fraction, seed)
+    return PretrainingData(corpus, "train", objective, seq_len, mask_fraction, seed)
 
 
 def run_audit(args: argparse.Namespace) -> int:

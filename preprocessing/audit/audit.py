@@ -12,6 +12,7 @@ import sentencepiece
 
 from preprocessing.audit.check import Check, Say, without_problems
 from preprocessing.audit.masking import MakeLoader, masking_checks
+from preprocessing.audit.pairs import pair_checks
 from preprocessing.audit.samples import sample_check
 from preprocessing.audit.shards import ShardCounts, StoredShard, count_shard, read_shard
 from preprocessing.audit.stream import (
@@ -20,6 +21,7 @@ from preprocessing.audit.stream import (
     duplicate_checks,
     frequency_figures,
     length_figures,
+    limit_checks,
     source_figures,
     structure_checks,
 )
@@ -75,7 +77,9 @@ def audit(
     if not stored:
         return Audit(tuple(checks), figures)
     counts = _counted(stored, manifest.vocab_size, say)
-    checks += [*count_checks(manifest, counts, directory), *structure_checks(counts), *duplicate_checks(counts)]
+    structure = structure_checks(counts)
+    checks += [*count_checks(manifest, counts, directory), *structure]
+    checks += [*limit_checks(manifest, counts), *duplicate_checks(counts)]
     figures |= _stream_figures(manifest, counts, tokenizer, seq_len)
     if tokenizer is not None:
         say("documents and their source text")
@@ -84,6 +88,11 @@ def audit(
     say("masking")
     options: dict[str, Any] = {"seed": seed, "positions": positions, "seq_len": seq_len, "say": say}
     masking, figures["masking"] = masking_checks(directory, manifest, stored, figures["sources"], make_loader, **options)
+    if figures["masking"] and all(check.passed for check in structure):  # else it trusts ends that are wrong
+        say("sentence pairs")
+        readable = replace(manifest, shards=tuple(shard.info for shard in stored))
+        pairs, figures["pairs"] = pair_checks(directory, readable, make_loader, **options)
+        masking += pairs
     return Audit((*checks, *masking), figures)
 
 

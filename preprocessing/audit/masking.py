@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ BINS = 64
 
 class Loader(Protocol):
     """What the audit asks of a loader: how many samples an epoch has, and batches of them, whose input_ids [B, L],
-    positions, labels and weights [B, P] are tensors with numpy()."""
+    positions, labels and weights [B, P], and nsp_labels [B] of pairs (1: not next) are tensors with numpy()."""
 
     n_samples: int
 
@@ -31,8 +31,9 @@ class Loader(Protocol):
         """The samples with these counters, int64 [B]."""
 
 
-MakeLoader = Callable[[Corpus, int, float, int], Loader]
-"""(corpus, seq_len, mask_fraction, seed): packed text of the train split. Handed in: an audit knows nothing of training."""
+MakeLoader = Callable[[Corpus, Literal["mlm", "mlm+nsp"], int, float, int], Loader]
+"""(corpus, objective, seq_len, mask_fraction, seed): of the train split packed text ("mlm") or sentence pairs ("mlm+nsp").
+Handed in: an audit knows nothing of training."""
 
 
 def masking_checks(
@@ -51,7 +52,7 @@ def masking_checks(
     readable = replace(manifest, shards=tuple(shard.info for shard in shards))
     expected = f"a loader of sequences of {seq_len} tokens over the train split"
     try:
-        data = make_loader(Corpus(directory, readable, ""), seq_len, MASK_FRACTION, seed)
+        data = make_loader(Corpus(directory, readable, ""), "mlm", seq_len, MASK_FRACTION, seed)
     except (OSError, ValueError) as error:
         return [Check("masking: the loader", False, str(error), expected)], {}
     found = Masked(seq_len, manifest.vocab_size, data.n_samples)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.corpus.reader import FORMAT, SEP_ID, Manifest, ShardInfo
+from preprocessing.corpus.reader import DIGEST_BYTES, DIGEST_COLUMN, FORMAT, SEP_ID, UNK_ID, Manifest, ShardInfo
 
 CHUNK_TOKENS = 1 << 22  # converted to 8 bytes each at a time
-DIGEST_BYTES = 16
 COLUMNS = ("source", "id", "title", "tokens", "sentence_ends")
+COLUMNS_WITH_DIGESTS = (*COLUMNS, DIGEST_COLUMN)  # older corpora have none
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class StoredShard:
     sentence_starts_D1: np.ndarray
     """[D + 1]: the sentences of document d are [d, d + 1) of these."""
     strings: dict[str, Any]
+    text_digests: Any = None
+    """Arrow column of DIGEST_BYTES a document, if the corpus has it."""
 
     def document(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A document's tokens, [SEP] included, and the ends of its sentences."""
@@ -51,6 +53,8 @@ def read_shard(directory: Path, info: ShardInfo, manifest: Manifest) -> tuple[St
         tokens, sentences = batch.column("tokens"), batch.column("sentence_ends")
         tokens_N, ends_S = tokens.values.to_numpy(), sentences.values.to_numpy()
         starts_D1, sentences_D1 = tokens.offsets.to_numpy(), sentences.offsets.to_numpy()
+        names = tuple(batch.schema.names)
+        digests = batch.column(DIGEST_COLUMN) if DIGEST_COLUMN in names else None
         strings = {name: batch.column(name) for name in ("source", "id", "title")}
         sources = strings["source"].unique().to_pylist()
         metadata = {key.decode(): value.decode() for key, value in (batch.schema.metadata or {}).items()}
@@ -58,7 +62,7 @@ def read_shard(directory: Path, info: ShardInfo, manifest: Manifest) -> tuple[St
         return None, [f"{info.file}: cannot be read ({' '.join(str(error).split())})"]
     facts = {
         "record batches": (batches, 1),
-        "columns": (tuple(batch.schema.names), COLUMNS),
+        "columns": (names, COLUMNS_WITH_DIGESTS if digests is not None else COLUMNS),
         "nulls": (sum(column.null_count for column in batch.columns), 0),
         "format": (metadata.get("format"), FORMAT),
         "split": (metadata.get("split"), info.split),
@@ -73,7 +77,7 @@ def read_shard(directory: Path, info: ShardInfo, manifest: Manifest) -> tuple[St
     }
     problems = [f"{info.file}: {what} {got!r}, not {wanted!r}" for what, (got, wanted) in facts.items() if got != wanted]
     found = replace(info, documents=batch.num_rows, sentences=len(ends_S), tokens=len(tokens_N))
-    shard = StoredShard(found, tokens_N, starts_D1, ends_S, sentences_D1, strings)
+    shard = StoredShard(found, tokens_N, starts_D1, ends_S, sentences_D1, strings, digests)
     return (None if problems else shard), problems
 
 
@@ -100,7 +104,7 @@ class ShardCounts:
     """Tokens of a document, [SEP] included -> documents."""
     sentence_lengths: dict[int, int]
     digests: bytes
-    """DIGEST_BYTES of each document's tokens."""
+    """DIGEST_BYTES of each document's tokens; with an [UNK] among them, and if the shard has it, of its text's digest, too."""
 
 
 def count_shard(shard: StoredShard, vocab_size: int) -> ShardCounts:
@@ -148,5 +152,21 @@ def _occurrences(values: np.ndarray) -> dict[int, int]:
 def _digests(shard: StoredShard) -> bytes:
     view, width = shard.tokens_N.data.cast("B"), shard.tokens_N.itemsize
     bounds = (shard.document_starts_D1.astype(np.int64) * width).tolist()
-    hashed = (hashlib.blake2b(view[start:end], digest_size=DIGEST_BYTES).digest() for start, end in pairwise(bounds))
+    texts = _digests_of_texts(shard)
+    hashed = (
+        hashlib.blake2b(view[start:end].tobytes() + text, digest_size=DIGEST_BYTES).digest()
+        for (start, end), text in zip(pairwise(bounds), texts, strict=True)
+    )
     return b"".join(hashed)
+
+
+def _digests_of_texts(shard: StoredShard) -> list[bytes]:
+    """Of each document, b"" where its tokens say it all."""
+    if shard.text_digests is None:
+        return [b""] * shard.info.documents
+    is_unknown_D = np.zeros(shard.info.documents, bool)
+    for start in range(0, len(shard.tokens_N), CHUNK_TOKENS):
+        places = np.flatnonzero(shard.tokens_N[start : start + CHUNK_TOKENS] == UNK_ID) + start
+        is_unknown_D[np.searchsorted(shard.document_starts_D1, places, "right") - 1] = True
+    pairs = zip(is_unknown_D.tolist(), shard.text_digests.to_pylist(), strict=True)
+    return [text if unknown else b"" for unknown, text in pairs]

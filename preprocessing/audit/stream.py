@@ -9,11 +9,21 @@ from typing import Any
 import numpy as np
 
 from preprocessing.audit.check import Check, without_problems
-from preprocessing.audit.shards import DIGEST_BYTES, ShardCounts
+from preprocessing.audit.shards import ShardCounts
+from preprocessing.corpus.limits import LONG_TOKENS, SourceShape, judge_sources
 from preprocessing.corpus.manifest import UNIGRAM_COUNTS_FILE
-from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPLITS, UNK_ID, Manifest, SourceInfo
+from preprocessing.corpus.reader import (
+    CLS_ID,
+    DIGEST_BYTES,
+    FIRST_ORDINARY_ID,
+    MASK_ID,
+    PAD_ID,
+    SPLITS,
+    UNK_ID,
+    Manifest,
+    SourceInfo,
+)
 
-UNKNOWN_LIMIT = 0.01
 DUPLICATE_LIMIT = 0.001
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 RANKS = 200  # points of the rank-frequency curve
@@ -118,7 +128,7 @@ def _unigram_entropies(manifest: Manifest, shards: Sequence[ShardCounts]) -> Che
 
 
 def structure_checks(shards: Sequence[ShardCounts]) -> list[Check]:
-    """Ids, special pieces, ends of sentences and documents, unknown pieces."""
+    """Ids, special pieces, ends of sentences and documents."""
     counts_V = counts_of(shards, len(shards[0].counts_V)).sum(axis=0)
     beyond = sum(shard.beyond_vocabulary for shard in shards)
     forbidden = {"[PAD]": counts_V[PAD_ID], "[CLS]": counts_V[CLS_ID], "[MASK]": counts_V[MASK_ID]}
@@ -126,8 +136,6 @@ def structure_checks(shards: Sequence[ShardCounts]) -> list[Check]:
     documents, sentences = sum(s.info.documents for s in shards), sum(s.info.sentences for s in shards)
     empty_documents, empty_sentences = sum(s.empty_documents for s in shards), sum(s.empty_sentences for s in shards)
     open_ends = sum(s.open_ends for s in shards)
-    text_tokens = max(1, int(counts_V.sum() - counts_V[SEP_ID]))
-    unknown = counts_V[UNK_ID] / text_tokens
     return [
         Check("ids", beyond == 0, f"{beyond:,} ids beyond the vocabulary", f"0: all below {len(counts_V):,}"),
         Check(
@@ -149,17 +157,34 @@ def structure_checks(shards: Sequence[ShardCounts]) -> list[Check]:
             f"{empty_documents:,} empty, {open_ends:,} whose last sentence does not end at the document's end - 1",
             "they ascend, no sentence and no document is empty, the last end is the document's end - 1",
         ),
-        Check(
-            "unknown pieces",
-            bool(unknown <= UNKNOWN_LIMIT),
-            f"{counts_V[UNK_ID]:,} [UNK] in {text_tokens:,} tokens of text: {unknown:.4%}",
-            f"at most {UNKNOWN_LIMIT:.0%}",
-        ),
     ]
 
 
+def limit_checks(manifest: Manifest, shards: Sequence[ShardCounts]) -> list[Check]:
+    """The bounds on what degenerates without an error, source by source."""
+    return [Check(*judged) for judged in judge_sources([_shape(source, shards) for source in manifest.sources])]
+
+
+def _shape(source: SourceInfo, shards: Sequence[ShardCounts]) -> SourceShape:
+    own = [shard for shard in shards if shard.info.source == source.name]
+    lengths = Counter[int]()
+    for shard in own:
+        lengths.update(shard.sentence_lengths)
+    tokens = sum(length * count for length, count in lengths.items())
+    return SourceShape(
+        name=source.name,
+        documents_read=source.documents_read,
+        dropped=source.dropped,
+        documents=sum(shard.info.documents for shard in own),
+        sentences=lengths.total(),
+        tokens=tokens,
+        unknown_share=sum(int(shard.counts_V[UNK_ID]) for shard in own) / max(1, tokens),
+        long_share=sum(length * count for length, count in lengths.items() if length > LONG_TOKENS) / max(1, tokens),
+    )
+
+
 def duplicate_checks(shards: Sequence[ShardCounts]) -> list[Check]:
-    """Documents whose tokens another document has, too: in all, and across the splits."""
+    """Documents that another one is, too (see ShardCounts.digests): in all, and across the splits."""
     documents = sum(shard.info.documents for shard in shards)
     digests = np.frombuffer(b"".join(shard.digests for shard in shards), "<u8").reshape(-1, DIGEST_BYTES // 8)
     is_heldout = np.repeat([shard.info.split != "train" for shard in shards], [s.info.documents for s in shards])
@@ -174,7 +199,7 @@ def duplicate_checks(shards: Sequence[ShardCounts]) -> list[Check]:
         Check(
             "duplicate documents",
             repeated <= DUPLICATE_LIMIT * documents,
-            f"{repeated:,} of {documents:,} documents repeat an earlier one's tokens: {repeated / documents:.4%}",
+            f"{repeated:,} of {documents:,} documents repeat an earlier one: {repeated / documents:.4%}",
             f"at most {DUPLICATE_LIMIT:.1%}",
         ),
         Check(

@@ -121,7 +121,7 @@ def plan_and_train(
             found_by_survey = survey(sources, cuts, checked, gates, workers or cores(), done)
         sentences = [sentence for paragraph in found_by_survey.sample for sentence in split_sentences(paragraph)]
         say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
-        tokenizer = train(sentences, checked.vocab_size)
+        tokenizer = train(sentences, checked.vocab_size, say)
         (folder / SLICES_FOLDER).mkdir(parents=True, exist_ok=True)  # not before: bad sources leave nothing behind
         tokenizer_sha256 = hashlib.sha256(tokenizer).hexdigest()
         write_whole(folder / tokenizer_name(tokenizer_sha256), tokenizer)

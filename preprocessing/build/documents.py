@@ -15,11 +15,12 @@ EXAMPLES = 20  # skipped records that are named; the others are counted
 
 
 class KeptDocument(NamedTuple):
-    """A document that passed the filters. `draw`: a seeded hash of its text, 64 bits."""
+    """A document that passed the filters. `digest`: of its text, 16 bytes; `draw`: a seeded hash of that, 64 bits."""
 
     raw: RawDocument
     paragraphs: list[str]
     words: int
+    digest: bytes
     draw: int
 
 
@@ -87,8 +88,9 @@ def kept_documents(
             tally.dropped[reason] += 1
             continue
         tally.dropped_lines.update(cleaned.dropped_lines)
-        draw = int.from_bytes(hashlib.blake2b(digest(cleaned.paragraphs), digest_size=8, key=key).digest())
-        yield KeptDocument(record, cleaned.paragraphs, words, draw)
+        text = digest(cleaned.paragraphs)
+        draw = int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest())
+        yield KeptDocument(record, cleaned.paragraphs, words, text, draw)
 
 
 def _unwanted(paragraphs: Sequence[str], words: int, settings: Settings) -> str | None:

@@ -3,6 +3,8 @@
 import random
 from typing import Any
 
+from preprocessing.build.shape import SEQ_LEN, not_next_share, shapes
+from preprocessing.corpus.limits import SourceShape, judge_not_next, judge_sources
 from preprocessing.corpus.manifest import SPLITS, Manifest, SourceInfo
 from preprocessing.corpus.reader import SPECIAL_PIECES, Corpus
 from preprocessing.text.tokenizer import load
@@ -10,7 +12,10 @@ from preprocessing.text.tokenizer import load
 
 def figures(corpus: Corpus) -> dict[str, Any]:
     """The corpus' figures under the names the table shows. Tokens include the [SEP]s."""
-    manifest = corpus.manifest
+    manifest, found = corpus.manifest, shapes(corpus)
+    not_next = not_next_share(corpus, found)
+    judged = [*judge_sources([shape.source for shape in found]), judge_not_next(not_next, f"the pairs of {SEQ_LEN} tokens")]
+    by_name = {shape.source.name: shape.source for shape in found}
     words = sum(source.words for source in manifest.sources)
     tokens = {split: manifest.tokens(split) for split in SPLITS}
     dropped: dict[str, int] = {}
@@ -25,6 +30,7 @@ def figures(corpus: Corpus) -> dict[str, Any]:
         "words": words,
         "tokens": sum(tokens.values()),
         "tokens_per_word": sum(tokens.values()) / words,
+        "not_next_share": round(not_next, 4),
         "heldout_unigram_entropy_nats": manifest.heldout_unigram_entropy_nats,
         "heldout_unigram_cross_entropy_nats": manifest.heldout_unigram_cross_entropy_nats,
         "shard_bytes": sum(shard.bytes for shard in manifest.shards),
@@ -34,15 +40,16 @@ def figures(corpus: Corpus) -> dict[str, Any]:
     }
     return {
         "directory": str(corpus.directory),
-        "sources": {source.name: _source_figures(source) for source in manifest.sources},
+        "sources": {source.name: _source_figures(source, by_name[source.name]) for source in manifest.sources},
         "splits": {split: _split_figures(manifest, split) for split in SPLITS},
         **totals,
         "settings": manifest.settings,
         "versions": manifest.versions,
+        "warnings": [f"{one.name}: {one.found}; expected {one.expected}" for one in judged if not one.passed],
     }
 
 
-def _source_figures(source: SourceInfo) -> dict[str, Any]:
+def _source_figures(source: SourceInfo, shape: SourceShape) -> dict[str, Any]:
     return {
         "documents_read": source.documents_read,
         "documents_kept": source.documents_kept,
@@ -54,6 +61,9 @@ def _source_figures(source: SourceInfo) -> dict[str, Any]:
         "words": source.words,
         "tokens": sum(source.tokens.values()),
         "heldout_documents": source.documents.get("heldout", 0),
+        "sentences_a_document": round(shape.sentences / shape.documents, 4),
+        "tokens_a_sentence": round(shape.tokens / shape.sentences, 4),
+        "unknown_share": round(shape.unknown_share, 4),
     }
 
 
@@ -67,7 +77,7 @@ def _split_figures(manifest: Manifest, split: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """`figures` as text: one grid of the sources, one of the splits, then the totals line by line."""
+    """`figures` as text: one grid of the sources, one of the splits, then the totals line by line, then the warnings."""
     lines = [found["directory"], ""]
     for name in ("sources", "splits"):
         rows = found[name]
@@ -79,10 +89,12 @@ def table(found: dict[str, Any]) -> str:
     totals = {key: value for key, value in found.items() if key not in ("directory", "sources", "splits")}
     width = max(map(len, totals))
     lines += [f"{key.ljust(width)}  {_cell(value)}" for key, value in totals.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in found["warnings"])])
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return f"{len(value):,}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_cell(item)}" for key, item in value.items()) or "none"
     if isinstance(value, float):

@@ -30,6 +30,7 @@ from preprocessing.build.settings import PlannedSettings, Settings, Strict
 from preprocessing.corpus.manifest import Manifest, SourceInfo
 from preprocessing.sources.types import Slice, Source, slices
 from preprocessing.text.clean import CLEANING_VERSION
+from preprocessing.text.sentences import SENTENCES_VERSION
 
 FORMAT = "sibert-plan-1"
 PLAN_FILE = "plan.json"
@@ -115,7 +116,8 @@ def cut(sources: Sequence[Source], slice_mb: float) -> tuple[Slice, ...]:
 def versions() -> dict[str, str]:
     """Of everything that shapes a corpus' bytes."""
     python = ".".join(platform.python_version_tuple()[:2])  # its Unicode tables
-    return {"python": python, "cleaning": str(CLEANING_VERSION), **{name: version(name) for name in PACKAGES}}
+    rules = {"cleaning": str(CLEANING_VERSION), "sentences": str(SENTENCES_VERSION)}
+    return {"python": python, **rules, **{name: version(name) for name in PACKAGES}}
 
 
 def request(

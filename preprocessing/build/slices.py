@@ -3,7 +3,7 @@
     slices/00017.train.arrow      its documents, by split; a split without documents has no file
     slices/00017.heldout.arrow
     slices/00017.documents.npy    DOCUMENT rows, one a document, in the slice's order
-    slices/00017.texts.npy        KEY rows of the documents' tokens, sorted: what finds duplicates over all slices
+    slices/00017.texts.npy        KEY rows of the documents' identities, sorted: what finds duplicates over all slices
     slices/00017.ids.npy          KEY rows of the documents' ids, sorted
     slices/00017.counts.npy       int64 [len(SPLITS), vocab_size]
     slices/00017.signatures.npy   uint32 [documents, 128], with --near-duplicates
@@ -32,7 +32,7 @@ from preprocessing.build.marker import FileInfo, Marker, Sample, UnitSpan, slice
 from preprocessing.build.plan import Plan
 from preprocessing.build.settings import Settings
 from preprocessing.corpus.manifest import SPLITS, ShardInfo
-from preprocessing.corpus.reader import token_dtype
+from preprocessing.corpus.reader import UNK_ID, token_dtype
 from preprocessing.corpus.writer import Document, ShardWriter
 from preprocessing.sources.read import Reader
 from preprocessing.sources.types import Source
@@ -141,10 +141,10 @@ class _SliceWriter:
     def add(self, document: KeptDocument, sentences: list[list[int]]) -> None:
         raw, heldout = document.raw, document.draw <= self._limit
         writer = self._writer(SPLITS[heldout])
-        stored = writer.add(Document(raw.source, raw.id, raw.title, sentences))
+        stored = writer.add(Document(raw.source, raw.id, raw.title, sentences, document.digest))
         self._sample(document, len(self._rows))
         self._rows.append((heldout, document.words))
-        self._texts += hashlib.blake2b(stored, digest_size=16).digest()
+        self._texts += identity(np.frombuffer(stored, writer.token_dtype), document.digest)
         self._ids += hashlib.blake2b(raw.id.encode(), digest_size=16).digest()
         if self._plan.settings.near_duplicates:
             self._signatures.append(signature(document.paragraphs))
@@ -194,6 +194,13 @@ def beginning(text: str) -> str:
     if len(text) <= SAMPLE_TEXT_CHARACTERS:
         return text
     return text[: max(text.rfind("\n", 0, SAMPLE_TEXT_CHARACTERS), 0)]
+
+
+def identity(tokens: NDArray[Any], digest: bytes) -> bytes:
+    """16 bytes that two documents share if they are the same text: of the tokens, which know neither case nor compatibility
+    forms, and with an [UNK] among them, which may be anything, of the text's digest, too."""
+    text = digest if (tokens == UNK_ID).any() else b""
+    return hashlib.blake2b(tokens.tobytes() + text, digest_size=16).digest()
 
 
 def _sorted_keys(hashes: bytes) -> NDArray[Any]:

@@ -8,11 +8,10 @@
     DIR/manifest.json            written last: sizes and hashes of all the others, settings, counts
 
 A shard is an Arrow IPC file of ONE record batch, one row a document (all of one source), columns
-`source`, `id`, `title` (strings),
-`tokens` (list of uint16, or uint32 above 65536 pieces) and `sentence_ends` (list of int32, offsets within the
-document). One batch makes the children of `tokens` one flat buffer: the shard's token stream, read without a copy
-from the memory map. A document is its sentences' tokens, then one [SEP]. The sentence ends leave the [SEP] out: the
-last one is the document's end minus 1. No [CLS] and no [PAD] is stored.
+`source`, `id`, `title` (strings), `tokens` (list of uint16, or uint32 above 65536 pieces), `sentence_ends` (list of int32,
+offsets within the document) and `text_digest` (16 bytes; older corpora lack it). One batch makes the children of `tokens`
+one flat buffer: the shard's token stream, read without a copy from the memory map. A document is its sentences' tokens, then
+one [SEP]. The sentence ends leave the [SEP] out: the last one is the document's end minus 1. No [CLS] and no [PAD] is stored.
 The schema's metadata holds format, split, vocab_size and the tokenizer's sha256, so a file describes itself.
 """
 
@@ -38,6 +37,8 @@ from preprocessing.corpus.manifest import (
 
 __all__ = [
     "CLS_ID",
+    "DIGEST_BYTES",
+    "DIGEST_COLUMN",
     "FIRST_ORDINARY_ID",
     "FORMAT",
     "MASK_ID",
@@ -58,6 +59,7 @@ __all__ = [
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
 FIRST_ORDINARY_ID = 5
+DIGEST_COLUMN, DIGEST_BYTES = "text_digest", 16  # of a document's cleaned text, before it is tokenized
 
 REMEDY = "the file is damaged: copy the corpus again, or move it away and run `python -m preprocessing build`"
 

@@ -14,19 +14,23 @@ import pyarrow as pa
 
 from preprocessing.base.files import written
 from preprocessing.corpus.manifest import FORMAT, SPLITS, ShardInfo
-from preprocessing.corpus.reader import SEP_ID
+from preprocessing.corpus.reader import DIGEST_BYTES, DIGEST_COLUMN, SEP_ID
 
 COUNTED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Document:
-    """One tokenized document, as a writer takes it: the ids of each sentence, without specials."""
+    """One tokenized document, as a writer takes it: the ids of each sentence, without specials.
+
+    `digest`: DIGEST_BYTES that another text does not share (b"": unknown): tokens do not tell texts apart that hold [UNK].
+    """
 
     source: str
     id: str
     title: str
     sentences: Sequence[Sequence[int]]
+    digest: bytes = b""
 
 
 class ShardWriter:
@@ -59,6 +63,7 @@ class ShardWriter:
             "tokenizer_sha256": tokenizer_sha256,
         }
         self._strings: dict[str, list[str]] = {"source": [], "id": [], "title": []}
+        self._digests: list[bytes] = []
         self._tokens = array("H" if token_dtype == "uint16" else "I")
         self._document_offsets = array("i", [0])
         self._sentence_ends = array("i")
@@ -90,6 +95,7 @@ class ShardWriter:
         self._strings["source"].append(document.source)
         self._strings["id"].append(document.id)
         self._strings["title"].append(document.title)
+        self._digests.append(document.digest)
         return new.tobytes()
 
     def _stored(self, sentences: Sequence[Sequence[int]]) -> "array[int]":
@@ -112,6 +118,8 @@ class ShardWriter:
         tokens = np.frombuffer(self._tokens, dtype=self.token_dtype)
         columns["tokens"] = lists(self._document_offsets, tokens)
         columns["sentence_ends"] = lists(self._sentence_offsets, self._sentence_ends)
+        if all(self._digests):
+            columns[DIGEST_COLUMN] = pa.array(self._digests, pa.binary(DIGEST_BYTES))
         schema = pa.schema([(name, column.type) for name, column in columns.items()], metadata=self._metadata)
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
 

@@ -5,9 +5,11 @@ import hashlib
 import heapq
 import io
 import multiprocessing
+import os
 import re
 import signal
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +22,9 @@ SAMPLE_CHARACTERS = 20_000_000
 # Fixed: partial sums of the EM steps are added up thread by thread, so their number changes the model's last bits,
 # while the number of cores they run on does not.
 TRAINING_THREADS = 4
-MAX_SENTENCE_BYTES = 16_384
+MAX_SENTENCE_BYTES = 16_384  # SentencePiece's default is 4192; it leaves longer ones out
+_LOGGED = re.compile(r"[WEF]\d{4} .*?\] (.*)")  # what absl puts before a message: "W0000 00:00:17.05 9529 file.cc:419] "
+NAMED_WARNINGS = 10
 Tag: TypeAlias = tuple[str, int]  # source, draw of the document
 
 
@@ -63,41 +67,77 @@ class TextSample:
         return [paragraph for _, paragraph, tag in sorted(self._heap, reverse=True) if not without(tag)]
 
 
-def train(sentences: Sequence[str], vocab_size: int) -> bytes:
+def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] = lambda line: None) -> bytes:
     """Train on sentences and return the model file's bytes: same sentences, same bytes, whatever the machine's cores.
 
+    A sentence of more than MAX_SENTENCE_BYTES is trained on in pieces. SentencePiece's warnings are said, a line each.
     ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
     because the trainer's C++ code would keep Ctrl-C waiting until it is done.
     """
     # Not fork: the trainer's own threads hung in a child forked from a process that had threads (torch's, say).
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    child = context.Process(target=_receive_train_and_send, args=(there, vocab_size), daemon=True)
-    # A Ctrl-C between the child's start and the moment it is known here would leave it running: it has to wait.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        child.start()
-        there.close()  # else the end of the child would not end the waits
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        here.send(sentences)
-        result = here.recv()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        child.join()
-        raise OSError(f"tokenizer training ended with signal or code {child.exitcode}; out of memory?") from None
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if child.pid is not None:
-            child.kill()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        child = context.Process(target=_receive_train_and_send, args=(there, vocab_size, log), daemon=True)
+        # A Ctrl-C between the child's start and the moment it is known here would leave it running: it has to wait.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            child.start()
+            there.close()  # else the end of the child would not end the waits
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            here.send(list(_cut(sentences)))
+            result = here.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             child.join()
+            last = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+            raise OSError(
+                f"tokenizer training ended with signal or code {child.exitcode}; {' '.join(last) or 'out of memory?'}"
+            ) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if child.pid is not None:
+                child.kill()
+                child.join()
+        warnings = _warnings(log.read_text(errors="replace"))
+    for warning in warnings:
+        say(f"WARNING: SentencePiece: {warning}")
     if isinstance(result, ValueError):
         raise result
     return result
 
 
-def _receive_train_and_send(parent: Connection, vocab_size: int) -> None:
+def _cut(sentences: Iterable[str]) -> Iterator[str]:
+    """The sentences, those of more than MAX_SENTENCE_BYTES in pieces: cut at spaces, or between characters."""
+    for sentence in sentences:
+        if len(sentence) * 4 <= MAX_SENTENCE_BYTES or len(content := sentence.encode()) <= MAX_SENTENCE_BYTES:
+            yield sentence
+            continue
+        start = 0
+        while len(content) - start > MAX_SENTENCE_BYTES:
+            end = content.rfind(b" ", start + 1, start + MAX_SENTENCE_BYTES + 1)
+            if end < 0:
+                end = start + MAX_SENTENCE_BYTES
+                while content[end] & 0xC0 == 0x80:  # within a character of UTF-8
+                    end -= 1
+            yield content[start:end].decode()
+            start = end + (content[end : end + 1] == b" ")
+        yield content[start:].decode()
+
+
+def _warnings(log: str) -> list[str]:
+    """The different warnings in what SentencePiece wrote, without their time and place; the first ones of many."""
+    found = list(dict.fromkeys(match[1] for line in log.splitlines() if (match := _LOGGED.match(line))))
+    more = [f"and {len(found) - NAMED_WARNINGS:,} more warnings"] if len(found) > NAMED_WARNINGS else []
+    return [*found[:NAMED_WARNINGS], *more]
+
+
+def _receive_train_and_send(parent: Connection, vocab_size: int, log: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, and the parent ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 2)  # the trainer's C++ code knows no other place for its warnings
     result: bytes | ValueError
     try:
         result = _train(parent.recv(), vocab_size)
@@ -128,7 +168,7 @@ def _train(sentences: Sequence[str], vocab_size: int) -> bytes:
             eos_id=-1,
             control_symbols=[SPECIAL_PIECES[i] for i in (CLS_ID, SEP_ID, MASK_ID)],
             num_threads=TRAINING_THREADS,
-            minloglevel=2,
+            minloglevel=1,  # warnings
         )
     except RuntimeError as error:
         raise ValueError(_training_error(str(error), vocab_size)) from None

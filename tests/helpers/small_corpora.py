@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.data.pretraining import PretrainingData
 from preprocessing.build.build import build
@@ -77,6 +77,8 @@ def run_cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def packed_loader(corpus: Corpus, seq_len: int, mask_fraction: float, seed: int) -> PretrainingData:
+def loader(
+    corpus: Corpus, objective: Literal["mlm", "mlm+nsp"], seq_len: int, mask_fraction: float, seed: int
+) -> PretrainingData:
     """What `audit` looks at a corpus through."""
-    return PretrainingData(corpus, "train", "mlm", seq_len, mask_fraction, seed)
+    return PretrainingData(corpus, "train", objective, seq_len, mask_fraction, seed)

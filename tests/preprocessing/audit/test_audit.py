@@ -20,14 +20,17 @@ from pipeline.data.pretraining import PretrainingData
 from preprocessing.audit.audit import Audit, audit, table
 from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
+from preprocessing.audit.pairs import PairMasks
 from preprocessing.base.files import file_sha256
+from preprocessing.build.figures import figures as build_figures
+from preprocessing.build.figures import table as build_table
 from preprocessing.corpus.manifest import FORMAT, SPLITS, Manifest, ShardInfo, SourceInfo, write_manifest
-from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID
+from preprocessing.corpus.reader import FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Corpus, open_corpus
 from preprocessing.corpus.writer import Document, ShardWriter, write_batch
-from preprocessing.text.clean import clean
+from preprocessing.text.clean import clean, digest
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import load, train
-from tests.helpers.small_corpora import packed_loader
+from tests.helpers.small_corpora import loader
 
 VOCAB_SIZE = 500
 HOSTILE = "<script>alert('&')</script>"
@@ -74,8 +77,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return Material(model, list(texts.values()))
 
 
-def build(directory: Path, material: Material, texts: Sequence[Sequence[Text]], edit: Edit | None = None) -> Path:
-    """A corpus of these documents, one list for each of SHARDS; `edit` may falsify a shard before anything is counted."""
+def build(
+    directory: Path, material: Material, texts: Sequence[Sequence[Text]], edit: Edit | None = None, *, digests: bool = True
+) -> Path:
+    """A corpus of these documents, one list for each of SHARDS; `edit` may falsify a shard before anything is counted.
+    digests: of the texts; older corpora have none."""
     directory.mkdir()
     tokenizer = directory / "tokenizer.model"
     tokenizer.write_bytes(material.model)
@@ -84,7 +90,8 @@ def build(directory: Path, material: Material, texts: Sequence[Sequence[Text]], 
         path = directory / f"{split}-{index:05d}.arrow"
         with ShardWriter(path, split, "uint16", vocab_size=VOCAB_SIZE, tokenizer_sha256=file_sha256(tokenizer)) as writer:
             for number, text in enumerate(documents):
-                writer.add(Document(source, str(number), text.title, text.sentences))
+                own = digest(clean(text.text).paragraphs) if digests else b""
+                writer.add(Document(source, str(number), text.title, text.sentences, own))
                 if number in (3, 40):
                     place = {"shard": path.name, "document": number, "source": source, "id": str(number)}
                     samples.append({**place, "title": text.title, "text": text.text})
@@ -143,7 +150,7 @@ def shared_out(texts: Sequence[Text]) -> list[list[Text]]:
 
 
 def look(directory: Path, **options: Any) -> Audit:
-    return audit(directory, packed_loader, **{"positions": 20_000, **options})
+    return audit(directory, loader, **{"positions": 20_000, **options})
 
 
 def failures(found: Audit) -> set[str]:
@@ -160,14 +167,14 @@ def test_a_sound_corpus_passes_every_check(sound: Path) -> None:
     found = look(sound, say=lines.append)
     assert failures(found) == set(), table(found)
     assert found.passed
-    assert len(found.checks) == 26
+    assert len(found.checks) == 31
     assert found == look(sound)  # nothing is random but by the seed
     assert "masking" in lines
     assert found.figures["masking"]["predictions"] >= 20_000
     json.dumps(found.figures, allow_nan=False)
     text = table(found)
     assert all(check.name in text and check.found in text and check.expected in text for check in found.checks)
-    assert text.endswith("26 checks, all passed")
+    assert text.endswith("31 checks, all passed")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -325,10 +332,136 @@ def test_damage_to_the_text_fails_its_check(tmp_path: Path, material: Material, 
     assert failures(found) == {expected}
 
 
+# What degenerates without an error.
+
+
+def merged(text: Text) -> Text:
+    """All of its sentences as one."""
+    return dataclasses.replace(text, sentences=[[token for sentence in text.sentences for token in sentence]])
+
+
+def split_up(text: Text) -> Text:
+    """Two tokens a sentence."""
+    flat = [token for sentence in text.sentences for token in sentence]
+    return dataclasses.replace(text, sentences=[flat[i : i + 2] for i in range(0, len(flat), 2)])
+
+
+def endless(text: Text) -> Text:
+    return dataclasses.replace(text, sentences=[*text.sentences, (text.sentences[-1] * 2000)[:2000]])
+
+
+LIMITS: dict[str, tuple[Callable[[list[Text]], list[Text]], set[str]]] = {
+    "one sentence a document": (lambda texts: list(map(merged, texts)), {"sentences a document", "pairs: labels"}),
+    "two tokens a sentence": (lambda texts: list(map(split_up, texts)), {"tokens a sentence"}),
+    "a few endless sentences": (lambda texts: [*map(endless, texts[:10]), *texts[10:]], {"tokens a sentence"}),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_text_that_degenerated_is_found(tmp_path: Path, material: Material, kind: str) -> None:
+    change, expected = LIMITS[kind]
+    prose, terms, heldout = shared_out(material.texts)
+    prose[3], prose[40] = prose[103], prose[140]  # the documents of samples.jsonl say what their sentences are
+    shards = [change(prose), change(terms), change(heldout)]
+    found = look(build(tmp_path / "corpus", material, shards))
+    assert failures(found) - {"documents and their source text", "duplicate documents"} == expected
+    figures = build_figures(open_corpus(tmp_path / "corpus"))
+    assert {
+        warning.split(": ")[0] if "pairs" not in warning else "pairs: labels" for warning in figures["warnings"]
+    } == expected
+    assert build_table(figures).splitlines()[-len(expected) :] == [f"WARNING: {warning}" for warning in figures["warnings"]]
+    assert figures["not_next_share"] == pytest.approx(found.figures["pairs"]["not_next_share"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "passed"),
+    [
+        ({"too short": 200}, True),
+        ({"too short": 1700}, False),
+        ({"duplicate": 900, "too short": 900}, True),
+        ({"not in language en": 5000, "redirect": 20_000}, True),
+        ({"near duplicate": 20_000}, False),
+    ],
+)
+def test_a_reason_that_decides_what_the_corpus_is_is_found(sound: Path, dropped: dict[str, int], passed: bool) -> None:
+    def drop(manifest: dict[str, Any]) -> None:
+        source = manifest["sources"][1]
+        source["dropped"] = dropped
+        source["documents_read"] = source["documents_kept"] + sum(dropped.values())
+
+    edit_manifest(sound, drop)
+    assert failures(look(sound)) == (set() if passed else {"documents dropped"})
+    warnings = build_figures(open_corpus(sound))["warnings"]
+    assert [warning.split(":")[0] for warning in warnings] == ([] if passed else ["documents dropped"])
+
+
+def pair_masks(lengths: Sequence[int], predictions: Sequence[int], seq_len: int = 40) -> PairMasks:
+    """One batch of pairs of so many tokens, of which the first are predicted; what is no token is padding."""
+    inputs_BL = np.zeros((len(lengths), seq_len), np.int64)
+    P = max(predictions)
+    positions_BP, labels_BP = np.tile(np.arange(1, P + 1), (len(lengths), 1)), np.full((len(lengths), P), 77)
+    for row_L, length, n in zip(inputs_BL, lengths, predictions, strict=True):
+        row_L[1 : length + 1] = 99
+        row_L[1 : n + 1] = MASK_ID
+        row_L[[0, length + 1]] = SEP_ID
+    weights_BP = (np.arange(P) < np.array(predictions)[:, None]).astype(np.float32)
+    found = PairMasks()
+    found.add(inputs_BL, positions_BP, labels_BP, weights_BP)
+    return found
+
+
+def test_predictions_of_pairs_are_counted_against_their_own_tokens() -> None:
+    fair = pair_masks([38, 20, 10, 2], [6, 3, 2, 1])
+    assert (fair.ordinary, fair.predicted, fair.expected) == (70, 12, 12)
+    assert fair.figures()["predicted_share"] == pytest.approx(12 / 70)
+    padded = pair_masks([38, 20, 10, 2], [6, 6, 6, 2])  # as many as a full sequence has
+    assert (padded.predicted, padded.expected, padded.over_half) == (20, 12, 2)
+    assert padded.figures()["predicted_share_mean"] == pytest.approx((6 / 38 + 6 / 20 + 6 / 10 + 1) / 4)
+
+
+@pytest.mark.parametrize("seq_len", [128, 512])
+def test_padded_pairs_have_their_share_of_predictions(sound: Path, seq_len: int) -> None:
+    """Real text, whose documents end long before a sequence is full."""
+    found = look(sound, seq_len=seq_len)
+    (check,) = (check for check in found.checks if check.name == "pairs: predictions")
+    assert check.passed, check.found
+    assert found.figures["pairs"]["predicted_share"] == pytest.approx(0.15, rel=0.05)
+
+
+def test_pairs_that_no_loader_makes_are_no_fault(sound: Path) -> None:
+    def without_pairs(corpus: Corpus, objective: Any, *arguments: Any) -> Any:
+        if objective == "mlm+nsp":
+            raise ValueError("one document")
+        return loader(corpus, objective, *arguments)
+
+    found = audit(sound, without_pairs, positions=5000)
+    assert found.passed
+    assert "no pairs: one document" in table(found)
+
+
 def test_duplicates_are_found(tmp_path: Path, material: Material) -> None:
     prose, terms, heldout = shared_out(material.texts)
     found = look(build(tmp_path / "corpus", material, [prose, [*terms, *prose[50:53]], heldout]))
     assert failures(found) == {"duplicate documents"}
+
+
+def test_an_older_corpus_without_digests_is_audited(tmp_path: Path, material: Material) -> None:
+    prose, terms, heldout = shared_out(material.texts)
+    assert look(build(tmp_path / "sound", material, [prose, terms, heldout], digests=False)).passed
+    found = look(build(tmp_path / "leak", material, [prose, [*terms, heldout[100]], heldout], digests=False))
+    assert failures(found) == {"held-out documents in train"}
+
+
+@pytest.mark.parametrize(("other", "expected"), [("语", set()), ("語", {"held-out documents in train"})])
+def test_unknown_pieces_are_told_apart_by_their_text(
+    tmp_path: Path, material: Material, other: str, expected: set[str]
+) -> None:
+    prose, terms, heldout = shared_out(material.texts)
+    texts = [f"The {character} is a character of some language." for character in ("語", other)]
+    encoded = [Text(HOSTILE, text, material.encode(tmp_path / "model", text)) for text in texts]
+    assert encoded[0].sentences == encoded[1].sentences
+    found = look(build(tmp_path / "corpus", material, [prose, [*terms, encoded[0]], [*heldout, encoded[1]]]))
+    assert failures(found) == expected
 
 
 def test_one_heldout_document_in_train_is_found(tmp_path: Path, material: Material) -> None:
@@ -511,15 +644,15 @@ def test_the_page_stands_alone_and_shows_every_check(sound: Path) -> None:
 
 def test_what_is_no_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such directory"):
-        audit(tmp_path / "no", packed_loader)
+        audit(tmp_path / "no", loader)
     with pytest.raises(ValueError, match="not a finished corpus"):
-        audit(tmp_path, packed_loader)
+        audit(tmp_path, loader)
 
 
 @pytest.mark.parametrize("option", [{"positions": 0}, {"seq_len": 4}, {"seed": -1}])
 def test_arguments_out_of_range_are_errors(tmp_path: Path, option: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected positions from 1"):
-        audit(tmp_path, packed_loader, **option)
+        audit(tmp_path, loader, **option)
 
 
 def test_the_bounds_hold_what_they_should() -> None:

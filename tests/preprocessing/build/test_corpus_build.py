@@ -22,7 +22,7 @@ from preprocessing.sources.parse import parse_sources
 from preprocessing.text.clean import clean, count_words
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import TextSample, load
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, packed_loader, write_rows
+from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, loader, write_rows
 
 SAMPLE = ROOT.parent / "shared" / "data"
 Rows = list[dict[str, Any]]
@@ -129,6 +129,26 @@ def test_duplicates_and_short_documents_are_dropped_and_counted(topics: Rows, tm
     assert first.words == sum(count_words(clean(row["text"]).paragraphs) for row in topics[:20])
 
 
+def test_different_texts_of_unknown_characters_are_no_duplicates(topics: Rows, tmp_path: Path) -> None:
+    """Their tokens are the same row of [UNK]; the same text twice is a duplicate still."""
+    rare = [{"title": f"rare {i}", "text": "".join(chr(0xAC00 + 40 * i + j) for j in range(30))} for i in range(8)]
+    path = write_rows(tmp_path / "a.jsonl", [*topics, *rare, {**rare[0], "title": "copy"}])
+    corpus = build_small(tmp_path / "out", str(path), min_words=0, heldout_fraction=0.3)
+    found = titles(corpus, "train") + titles(corpus, "heldout")
+    assert sorted(found) == sorted(row["title"] for row in [*topics, *rare])
+    assert corpus.manifest.sources[0].dropped == {"duplicate": 1}
+    tokens = {
+        shard.title(i): tuple(shard.tokens[shard.document_start(i) : shard.document_ends[i]].tolist())
+        for split in ("train", "heldout")
+        for shard in corpus.shards(split)
+        for i in range(len(shard))
+    }
+    assert len({tokens[row["title"]] for row in rare}) < len(rare)
+    checks = {check.name: check for check in audit(corpus.directory, loader, positions=5000).checks}
+    assert checks["duplicate documents"].passed
+    assert checks["held-out documents in train"].passed
+
+
 def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) -> None:
     """Over slices and sources, in both splits; the corpus is the one without it, but for what the manifest tells."""
     rows = [*topics, *topics[5:15]]
@@ -139,7 +159,8 @@ def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) 
     assert sorted(found) == sorted(row["title"] for row in [*topics, new])
     a, b = corpus.manifest.sources
     assert (a.dropped, b.dropped) == ({"duplicate": 10}, {"duplicate": 30})
-    assert audit(corpus.directory, packed_loader, positions=5000).passed  # the samples, too, are found where they stand now
+    found = audit(corpus.directory, loader, positions=5000)  # the samples, too, are found where they stand now
+    assert [check.name for check in found.checks if not check.passed] == ["documents dropped"]  # 30 of b's 31
     for split in range(2):
         streams = [shard.tokens for shard in corpus.shards(("train", "heldout")[split])]
         counts = np.bincount(np.concatenate(streams), minlength=corpus.vocab_size)

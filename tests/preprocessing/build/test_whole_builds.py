@@ -11,7 +11,7 @@ import pytest
 
 from preprocessing.audit.audit import audit
 from preprocessing.corpus.reader import Corpus, open_corpus
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, packed_loader, run_cli, write_rows
+from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, loader, run_cli, write_rows
 
 Rows = list[dict[str, Any]]
 SAMPLE = ROOT.parent / "shared" / "data"
@@ -22,7 +22,7 @@ GERMAN = (
 
 
 def assert_audited(corpus: Corpus) -> None:
-    found = audit(corpus.directory, packed_loader, positions=20_000)
+    found = audit(corpus.directory, loader, positions=20_000)
     assert found.passed, [check for check in found.checks if not check.passed]
 
 

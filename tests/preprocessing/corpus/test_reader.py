@@ -77,7 +77,7 @@ def test_the_stream_outlives_its_shard(tmp_path: Path) -> None:
 def test_a_file_describes_itself_to_any_arrow_reader(corpus: Corpus) -> None:
     info = corpus.manifest.shards[0]
     table = pa.ipc.open_file(pa.memory_map(str(corpus.directory / info.file))).read_all()
-    assert table.column_names == ["source", "id", "title", "tokens", "sentence_ends"]
+    assert table.column_names == ["source", "id", "title", "tokens", "sentence_ends", "text_digest"]
     assert table.schema.metadata == {
         b"format": FORMAT.encode(),
         b"split": info.split.encode(),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from preprocessing.corpus.reader import FIRST_ORDINARY_ID, SPECIAL_PIECES, UNK_ID, Corpus
-from preprocessing.text.tokenizer import TextSample, load, train
+from preprocessing.text import tokenizer as tokenizer_module
+from preprocessing.text.tokenizer import MAX_SENTENCE_BYTES, TextSample, _cut, load, train
 from tests.helpers.small_corpora import ROOT, VOCAB_SIZE
 
 
@@ -75,6 +76,39 @@ def test_the_largest_vocabulary_is_named_and_true(lines: list[str]) -> None:
 def test_a_vocabulary_below_the_alphabet_is_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match=r"--vocab-size 20: .* alone need \d+; raise it"):
         train(lines, 20)
+
+
+def test_sentences_beyond_the_limit_are_trained_on(lines: list[str], tmp_path: Path) -> None:
+    """Words that stand in endless sentences alone, with and without spaces, are pieces of the model; nothing is warned of."""
+    words = ["".join(random.Random(i).choices("bcdfgh", k=5)) + "ymu" for i in range(40)]
+    endless = " ".join(random.Random(0).choices(words, k=4000))
+    letters = "пермь" * 8000
+    said: list[str] = []
+    (tmp_path / "model").write_bytes(train([*lines[:200], endless, letters], 400, said.append))
+    tokenizer = load(tmp_path / "model")
+    assert said == []
+    assert len(endless.encode()) > MAX_SENTENCE_BYTES < len(letters.encode())
+    assert UNK_ID not in tokenizer.encode(" ".join(words)) + tokenizer.encode("пермь")
+    assert len(tokenizer.encode("ymu")) <= 2
+
+
+def test_what_is_cut_is_all_there() -> None:
+    for text in ("a" * 40_000, "ab ж語🙂" * 9_000, "語" * 9_000, "x" + "語" * 9_000, " ".join(["word"] * 9_000), "short", ""):
+        pieces = list(_cut([text, "next"]))
+        assert pieces.pop() == "next"
+        assert all(len(piece.encode()) <= MAX_SENTENCE_BYTES for piece in pieces)
+        assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
+        assert sum(len(piece.encode()) for piece in pieces[:-1]) >= (len(pieces) - 1) * (MAX_SENTENCE_BYTES - 16)
+    assert " ".join(_cut([" ".join(["word"] * 9_000)])) == " ".join(["word"] * 9_000)  # no word is cut
+
+
+def test_sentencepieces_warnings_are_said(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentence beyond the limit that is not cut is what SentencePiece warns of."""
+    monkeypatch.setattr(tokenizer_module, "_cut", list)
+    said: list[str] = []
+    train([*lines, "word " * 5000, "word " * 6000], 300, said.append)
+    assert said[0].startswith("WARNING: SentencePiece: Found too long line (25000 > 16384)")
+    assert len(said) == len(set(said)) >= 2
 
 
 def test_the_sample_is_bounded_and_independent_of_the_order(lines: list[str]) -> None:
