@@ -95,8 +95,8 @@ def test_the_same_command_again_says_it_is_done_and_changes_nothing(two_ranks: P
     assert before == contents()
 
 
-def test_evaluate_reproduces_the_final_held_out_loss_from_the_checkpoint(two_ranks: Path) -> None:
-    done = run_cli("pipeline", "evaluate", "--run", two_ranks, "--json")
+def test_evaluate_reproduces_the_final_held_out_loss_from_the_checkpoint(rank_server: RankServer, two_ranks: Path) -> None:
+    done = rank_server.run(["evaluate", "--run", two_ranks, "--json"]).completed()
     assert done.returncode == 0, done.stderr
     figures, summary = json.loads(done.stdout), json.loads((two_ranks / "summary.json").read_text())
     assert figures["step"] == 50
