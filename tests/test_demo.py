@@ -88,6 +88,7 @@ def test_the_demo_again_is_done_at_once(clone: Path, demo: subprocess.CompletedP
     assert (clone / "demo/run/metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.long
 def test_one_rank_has_the_same_losses(clone: Path, demo: subprocess.CompletedProcess[str]) -> None:
     assert demo.returncode == 0
     (clone / "demo/run").rename(clone / "demo/two-ranks")

@@ -71,7 +71,15 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path, corpus: Path)
     assert [row["step"] for row in evaluations] == [10, 20, 30, 40, 50]
 
 
-@pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2"), (2, "zero3"), (2, "zero3-offload")])
+@pytest.mark.parametrize(
+    ("ranks", "stage"),
+    [
+        (1, "zero1"),
+        (2, "zero2"),
+        (2, "zero3"),
+        *(pytest.param(2, stage, marks=pytest.mark.long) for stage in ("zero0", "zero3-offload")),  # certify has them
+    ],
+)
 def test_world_size_and_stage_do_not_change_the_losses(
     two_ranks: Path, pretrain: Pretrain, tmp_path: Path, ranks: int, stage: str
 ) -> None:
