@@ -41,6 +41,7 @@ FINAL_STATES = {
 POLL_S = 0.1
 START_S = 60.0  # the longest that daemons may take on a busy machine; they need one second
 HOST = Path(__file__).parent / "host.sh"
+SETTINGS = Path("/etc/slurm")  # over which host.sh mounts the cluster's
 
 # What scontrol writes of a job. Only the name, and the paths and remarks from Command on, may hold anything at all.
 JOB = re.compile(r"(JobId=\S+(?: \w+=\S+)*?) JobName=(.*) (UserId=\S+ GroupId=\S+ MCS_label=.*?)(?: Command=(.*))?")
@@ -259,6 +260,8 @@ def why_not() -> str | None:
     missing = [program for program in PROGRAMS if shutil.which(program, path=environment["PATH"]) is None]
     if missing:
         return f"a SLURM cluster needs {', '.join(missing)} (Debian, Ubuntu: apt-get install slurm-wlm munge iproute2)"
+    if not SETTINGS.is_dir():
+        return f"a SLURM cluster needs SLURM as Debian lays it out, with its settings in {SETTINGS}: there is no such folder"
     tried = subprocess.run(["unshare", "-nump", "--fork", "true"], env=environment, capture_output=True, text=True, check=False)
     return f"a SLURM cluster needs namespaces: {tried.stderr.strip()}" if tried.returncode else None
 

@@ -140,5 +140,7 @@ def test_refusal_of_slurm_is_told() -> None:
 
 def test_why_not(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
     assert why_not() is None
+    monkeypatch.setattr("tests.cluster.cluster.SETTINGS", Path("/nowhere/slurm"))
+    assert "settings in /nowhere/slurm: there is no such folder" in str(why_not())
     monkeypatch.setenv("PATH", "")
     assert "needs unshare, nsenter, " in str(why_not())
