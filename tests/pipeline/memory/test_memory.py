@@ -249,15 +249,16 @@ def test_the_command_line(rank_server: RankServer, tmp_path: Path) -> None:
         assert row["largest_micro_batch"] > 0
         assert row["most_layers"] > 2
     assert (tmp_path / "it.png").stat().st_size > 10_000
-    table = memory()
+    table = memory("--zero", "3")
     assert "SIBERT + SGD, invariant head: 665,600 parameters, ZeRO 3, fp32, 8 ranks, 16 x 64 tokens" in table.stdout
     page = memory("--format", "html")
     assert page.stdout.startswith("<!doctype html>")
     assert page.stdout.count("<svg") == 2
 
 
-def test_measured_from_the_command_line() -> None:
-    done = run_cli("pipeline", "memory", "--recipe", "tiny", "--vocab-size", "1024", "--measure", "--format", "json")
+def test_measured_from_the_command_line(rank_server: RankServer) -> None:
+    arguments = ["memory", "--recipe", "tiny", "--vocab-size", "1024", "--measure", "--format", "json"]
+    done = rank_server.run(arguments, timeout_s=300).completed()
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert row["measured"]["device"] == "cpu"

@@ -15,7 +15,7 @@ from tests.pipeline.verify.mutations_worker import MUTATIONS
 
 def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    done = run_cli("pipeline", "certify", "--json-file", out)
+    done = run_cli("pipeline", "certify", "--json-file", out, timeout_s=900)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**row) for row in json.loads(out.read_text())]
     assert {(r.ds_config, r.world_size) for r in results} == {(name, size) for name in shipped() for size in (1, 2)}
