@@ -12,6 +12,7 @@ comma  := ,
 GPUS   := $(if $(CUDA_VISIBLE_DEVICES),$(words $(subst $(comma), ,$(CUDA_VISIBLE_DEVICES))),$(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU))
 CORES  := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 RANKS  ?= $(if $(filter 1,$(GPUS)),1,2)
+WORKERS ?= $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))
 OMP_NUM_THREADS ?= $(shell echo $$(($(CORES) > $(RANKS) ? $(CORES) / $(RANKS) : 1)))
 
 RUN_PINS   := requirements.txt
@@ -45,7 +46,8 @@ help: ## list the targets and the main variables
 	@echo '  RANKS=$(RANKS)            processes of the demo: 2 on CPUs, else one for each GPU up to 2'
 	@echo '  OMP_NUM_THREADS=$(OMP_NUM_THREADS)  threads of each process: the cores divided by RANKS'
 	@echo '  PYTHON=$(PYTHON)  the Python (3.11 or newer) that makes .venv'
-	@echo '  PYTEST_ARGS=       what pytest gets: make test PYTEST_ARGS="-m \"not slow\""'
+	@echo '  WORKERS=$(WORKERS)          processes that share the tests; each may start a few more'
+	@echo '  PYTEST_ARGS=       what pytest gets: make test PYTEST_ARGS=tests/slurm'
 
 install: $(RUN_STAMP) ## make .venv with everything in requirements.txt
 	@echo '$(VENV) has everything in $(RUN_PINS)'
@@ -72,9 +74,11 @@ lint: $(TEST_STAMP) ## ruff and mypy
 	$(call step,ruff format,$(BIN) -m ruff format --check .,Lay the files out anew: $(BIN) -m ruff format .)
 	$(call step,mypy,$(BIN) -m mypy,Mend the types named above.)
 
+pytest = $(BIN) -m pytest -n $(WORKERS) --durations=10
+
 test: lint ## ruff, mypy and the tests, but for the long ones
-	$(call step,pytest,$(BIN) -m pytest -m "not long" $(PYTEST_ARGS),The failed tests are named above; one alone: \
+	$(call step,pytest,$(pytest) -m "not long" $(PYTEST_ARGS),The failed tests are named above; one alone: \
 	make test PYTEST_ARGS=tests/FILE.py::NAME)
 
 test-all: lint ## ruff, mypy and every test
-	$(call step,pytest,$(BIN) -m pytest $(PYTEST_ARGS),The failed tests are named above.)
+	$(call step,pytest,$(pytest) $(PYTEST_ARGS),The failed tests are named above.)

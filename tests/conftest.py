@@ -5,49 +5,52 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.data.pretraining import PretrainingData
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import rank_server  # noqa: F401 (a fixture)
 from tests.helpers.running import run_cli
+from tests.helpers.side_by_side import (
+    made_once,
+    pytest_collection_modifyitems,  # noqa: F401 (a hook)
+    pytest_xdist_make_scheduler,  # noqa: F401 (a hook)
+)
 
 SEED = 20261121
+
+# The tensors of tests are small: threads would wait for each other longest, and the more so the busier the cores are.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in corpus with a vocabulary of 1024, made by the real program."""
-    out = tmp_path_factory.mktemp("corpus") / "builtin"
-    built = run_cli(
-        "preprocessing",
-        "build",
-        "--source",
-        "builtin",
-        "--vocab-size",
-        "1024",
-        "--heldout-fraction",
-        "0.05",
-        "--out",
-        out,
-    )
-    assert built.returncode == 0, built.stderr
-    return out
+
+    def make(folder: Path) -> None:
+        options = ("--vocab-size", "1024", "--heldout-fraction", "0.05", "--out", folder / "builtin")
+        built = run_cli("preprocessing", "build", "--source", "builtin", *options)
+        assert built.returncode == 0, built.stderr
+
+    return made_once(tmp_path_factory, "corpus", make) / "builtin"
 
 
 @pytest.fixture(scope="session")
 def little_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """So small that a run of 24 steps of 16 sequences reads it more than twice."""
-    folder = tmp_path_factory.mktemp("little")
-    words = random.Random(SEED)
-    vocabulary = ["".join(words.choices("abcdefghiklmnorstu", k=words.randint(2, 8))) for _ in range(300)]
-    with (folder / "text.jsonl").open("w") as file:
-        for number in range(40):
-            sentences = [" ".join(words.choices(vocabulary, k=9)).capitalize() + "." for _ in range(9)]
-            file.write(json.dumps({"id": str(number), "title": f"T{number}", "text": " ".join(sentences)}) + "\n")
-    options = ("--vocab-size", "300", "--heldout-fraction", "0.1", "--out", folder / "corpus")
-    built = run_cli("preprocessing", "build", "--source", folder / "text.jsonl", *options)
-    assert built.returncode == 0, built.stderr
-    samples = PretrainingData(open_corpus(folder / "corpus"), "train", "mlm", 32, 0.15, 0).n_samples
-    assert 100 < samples < 24 * 16 / 2, f"{samples} samples: an epoch must end within the run, and not with a step"
-    assert samples % 16
-    return folder / "corpus"
+
+    def make(folder: Path) -> None:
+        words = random.Random(SEED)
+        vocabulary = ["".join(words.choices("abcdefghiklmnorstu", k=words.randint(2, 8))) for _ in range(300)]
+        with (folder / "text.jsonl").open("w") as file:
+            for number in range(40):
+                sentences = [" ".join(words.choices(vocabulary, k=9)).capitalize() + "." for _ in range(9)]
+                file.write(json.dumps({"id": str(number), "title": f"T{number}", "text": " ".join(sentences)}) + "\n")
+        options = ("--vocab-size", "300", "--heldout-fraction", "0.1", "--out", folder / "corpus")
+        built = run_cli("preprocessing", "build", "--source", folder / "text.jsonl", *options)
+        assert built.returncode == 0, built.stderr
+        samples = PretrainingData(open_corpus(folder / "corpus"), "train", "mlm", 32, 0.15, 0).n_samples
+        assert 100 < samples < 24 * 16 / 2, f"{samples} samples: an epoch must end within the run, and not with a step"
+        assert samples % 16
+
+    return made_once(tmp_path_factory, "little", make) / "corpus"

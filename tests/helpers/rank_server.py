@@ -2,7 +2,7 @@
 
 Started by ranks.RankServer, it reads one JSON object a line on standard input and answers each with one line:
 
-    {"start": {argv, ranks, env, outputs: [path…], skip, die, raise}}   {"pids": [rank 0's, rank 1's, …]}
+    {"start": {program, argv, ranks, env, outputs: [path…], skip, die, raise}}   {"pids": [rank 0's, rank 1's, …]}
     {"wait": [pid…], "ended": 1, "timeout_s": 9.5}   {"codes": {pid: exit code, or minus the signal}} of those that have ended
     {"kill": [pid…], "signal": 9}                    {"killed": [pid…]}, those that had not been waited for
     anything impossible                              {"error": "…"}
@@ -21,6 +21,7 @@ import io
 import itertools
 import json
 import os
+import random
 import select
 import signal
 import socket
@@ -34,6 +35,7 @@ from pipeline.distributed.launch import LAUNCHER_VARIABLES
 
 ROOT = Path(__file__).parent.parent.parent
 PORTS = range(15000, 30000)  # below Linux's ephemeral ports: no connection is given one of them between choice and use
+# Each server tries them in an order of its own, so that two servers do not choose the same one at the same time.
 PR_SET_PDEATHSIG = 1
 
 # What the verbs import, and what those modules import only when they are used.
@@ -141,7 +143,8 @@ def arm(die: Fault | None, fail: Fault | None, rank: int) -> None:
 
 
 def check_request(request: Mapping[str, Any]) -> None:
-    """ValueError, here and not in a rank, for a place or an error that there is not."""
+    """ValueError, here and not in a rank, for a program, a place or an error that there is not."""
+    located(f"{request['program']}:main")
     for place in request["skip"]:
         located(place)
     for fault in (request["die"], request["raise"]):
@@ -182,7 +185,7 @@ def become_rank(request: Mapping[str, Any], rank: int, port: int) -> None:
         os.environ.update({name: str(value) for name, value in zip(LAUNCHER_VARIABLES, values, strict=True)})
     os.environ.update(request["env"])
     os.chdir(ROOT)
-    sys.argv = [str(ROOT / "pipeline" / "__main__.py"), *words_of(request, rank)]
+    sys.argv = [str(ROOT / f"{request['program'].replace('.', '/')}.py"), *words_of(request, rank)]
     numpy.random.seed()  # noqa: NPY002 (the legacy state alone is copied as it is: a process of its own would draw its own)
     for place in request["skip"]:
         for owner, name in located(place):
@@ -196,15 +199,13 @@ def words_of(request: Mapping[str, Any], rank: int) -> list[str]:
 
 
 def run_rank(request: Mapping[str, Any], rank: int, port: int) -> NoReturn:
-    """`python -m pipeline ARGV` from its first line to its last."""
+    """`python -m PROGRAM ARGV` from its first line to its last: main(ARGV) of that module."""
     code: Any = 1
     here = set(sys.modules)
     imports = os.open(f"{request['outputs'][rank]}.imports", os.O_WRONLY | os.O_CREAT, 0o644)  # before any call counts
     try:
         become_rank(request, rank, port)
-        from pipeline.__main__ import main
-
-        code = main(words_of(request, rank))
+        code = importlib.import_module(request["program"]).main(words_of(request, rank))
     except SystemExit as end:
         code = end.code
         if not isinstance(code, int):
@@ -230,7 +231,7 @@ class Server:
         self.reader: IO[bytes] = os.fdopen(requests, "rb", buffering=0, closefd=False)
         self.living: dict[int, int] = {}  # pid: a descriptor that is readable when it has ended
         self.codes: dict[int, int] = {}
-        self.ports = itertools.cycle([*PORTS[os.getpid() % len(PORTS) :], *PORTS[: os.getpid() % len(PORTS)]])
+        self.ports = itertools.cycle(random.Random(os.getpid()).sample(PORTS, len(PORTS)))
 
     def serve(self) -> None:
         """Until nobody asks any more."""

@@ -148,17 +148,20 @@ class RankServer:
         die: Death | None = None,
         fail: Failure | None = None,
         skip: Sequence[str] = (),
+        program: str = "pipeline.__main__",
     ) -> Ranks:
         """`python -m pipeline ARGV` as `ranks` ranks; 0: as one process that no launcher started.
 
         %RANK% in a word is the rank's number.
         `env` comes on top of running.worker_environment(). What is read when Python or a library starts (OMP_NUM_THREADS,
         DS_ACCELERATOR, PYTHONHASHSEED) is as it was when the server started, and the seed of str hashes every rank's alike.
-        `skip`: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT.
+        `skip`: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT. `program`: the module
+        whose main(ARGV) gives the exit code.
         """
         self.started += 1
         outputs = [str(self.directory / f"start-{self.started}.rank-{rank}") for rank in range(max(1, ranks))]
         request: dict[str, Any] = {
+            "program": program,
             "argv": [str(word) for word in argv],
             "ranks": ranks,
             "env": dict(env or {}),
@@ -178,9 +181,10 @@ class RankServer:
         fail: Failure | None = None,
         skip: Sequence[str] = (),
         timeout_s: float = 120,
+        program: str = "pipeline.__main__",
     ) -> Ranks:
         """start() and wait()."""
-        started = self.start(argv, ranks, env, die, fail, skip)
+        started = self.start(argv, ranks, env, die, fail, skip, program)
         started.wait(timeout_s)
         return started
 

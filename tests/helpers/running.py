@@ -1,6 +1,7 @@
-"""How tests call the command line, and what a refusal looks like."""
+"""How tests call the command lines, and what a refusal looks like."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,20 @@ def run(command: Sequence[str | Path], timeout_s: float = 300, **environment: st
     )
 
 
+def start_cli(*arguments: str | Path) -> "subprocess.Popen[str]":
+    """Start `python -m …` as a real process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        env=worker_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs tests in the background makes its children deaf to Ctrl-C; ours must hear it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
 def torchrun(ranks: int) -> list[str]:
     """The start of a command that runs a program on several ranks of this machine."""
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
@@ -46,12 +61,6 @@ def run_cli(
     """`python -m …` as a user types it; `ranks` > 0 puts torchrun before it."""
     launcher = torchrun(ranks) if ranks else [sys.executable]
     return run([*launcher, "-m", *arguments], timeout_s, **environment)
-
-
-def run_worker(script: Path, *arguments: str | Path) -> None:
-    """A program of the tests on two ranks; AssertionError with what it said unless it ends well."""
-    done = run([*torchrun(2), script, *arguments])
-    assert done.returncode == 0, done.stderr
 
 
 def refused(result: subprocess.CompletedProcess[str], *words: str, torchrun: bool = False) -> None:

@@ -1,11 +1,7 @@
-"""What the tests of preprocessing build from and run: small real corpora, the real command line."""
+"""What the tests of preprocessing build from and read: small real corpora."""
 
 import gzip
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +16,6 @@ from preprocessing.sources.read import Reader
 from preprocessing.sources.records import Record
 from preprocessing.sources.types import Source, slices
 
-ROOT = Path(__file__).resolve().parents[2]
 VOCAB_SIZE = 300  # small, so that training takes a fraction of a second
 
 
@@ -54,27 +49,6 @@ def read_slices(source: Source, slice_bytes: int, max_document_bytes: int) -> tu
 def content(directory: Path) -> dict[str, bytes]:
     """Every file of a corpus."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def start_cli(*arguments: str | Path) -> "subprocess.Popen[str]":
-    """Start `python -m preprocessing ...` as a real process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "preprocessing", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs tests in the background makes its children deaf to Ctrl-C; ours must hear it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def run_cli(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m preprocessing ...` to its end."""
-    process = start_cli(*arguments)
-    out, err = process.communicate(timeout=400)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def loader(

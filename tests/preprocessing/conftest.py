@@ -18,7 +18,9 @@ def topics() -> list[dict[str, Any]]:
     """Forty different articles of Python's language reference, as rows of a JSON-lines file."""
     reference = (d for source in builtin_sources() for d in read_builtin(source) if d.source == "python-reference")
     rows = {d.text[:4000]: {"id": d.id, "title": d.title, "text": d.text[:4000]} for d in reference}
-    return [row for row in rows.values() if len(row["text"].split()) > 60][:40]
+    found = [row for row in rows.values() if len(row["text"].split()) > 60][:40]
+    assert len(found) == 40
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from markupsafe import escape
 
 from preprocessing.__main__ import main
 from preprocessing.corpus.reader import Corpus
-from tests.helpers.small_corpora import ROOT, run_cli, start_cli
+from tests.helpers.running import ROOT, run_cli, start_cli
 
 Rows = list[dict[str, Any]]
 
@@ -130,7 +130,7 @@ def test_a_bad_source(kind: str, topics: Rows, tmp_path: Path, capfd: pytest.Cap
 
 def test_a_bad_source_in_a_real_process(topics: Rows, tmp_path: Path) -> None:
     source = fourth_line(b"nonsense")(tmp_path / "bad.jsonl", topics)
-    done = run_cli("build", "--source", source, "--out", tmp_path / "out")
+    done = run_cli("preprocessing", "build", "--source", source, "--out", tmp_path / "out")
     assert_refused(done.returncode, done.stderr, "bad.jsonl@", "not JSON")
     assert list(tmp_path.iterdir()) == [source]
 
@@ -203,7 +203,7 @@ def test_a_full_disk(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle(number: signal.Signals, library: Path, tmp_path: Path) -> None:
     """The signal comes while the tokenizer trains: seconds of C++ that know nothing of signals."""
-    process = start_cli("build", "--source", library, "--out", tmp_path / "out")
+    process = start_cli("preprocessing", "build", "--source", library, "--out", tmp_path / "out")
     wait_for_line(process, "training the tokenizer")
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
@@ -225,20 +225,20 @@ def wait_for_line(process: "subprocess.Popen[str]", start: str) -> None:
 def test_stopped_among_the_slices_goes_on(number: signal.Signals, library: Path, tmp_path: Path) -> None:
     """Workers and all: the pipe they share is closed by the last of them."""
     settings = ("--source", library, "--vocab-size", "300", "--slice-mb", "0.1", "--workers", "2", "--out", tmp_path / "out")
-    process = start_cli("build", *settings)
+    process = start_cli("preprocessing", "build", *settings)
     wait_for_line(process, "encoding: ")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "python -m preprocessing: stopped\n")
     assert [path.name for path in tmp_path.iterdir()] == ["out.work"]
-    done = run_cli("build", *settings)
+    done = run_cli("preprocessing", "build", *settings)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_build_and_inspect_say_the_same(articles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    built = run_cli("build", "--source", articles, "--vocab-size", "300", "--out", out, "--json")
+    built = run_cli("preprocessing", "build", "--source", articles, "--vocab-size", "300", "--out", out, "--json")
     assert (built.returncode, built.stderr) == (0, "")
     figures = json.loads(built.stdout)
     assert main(["inspect", str(out), "--json", "--sequences", "2", "--seq-len", "32"]) == 0
@@ -311,6 +311,7 @@ def test_the_audit_of_a_built_corpus(corpus: Corpus, tmp_path: Path, capsys: pyt
     assert f"page: {page}" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert len(found["checks"]) == 26
     assert all(check["passed"] for check in found["checks"])
     assert all(escape(check["name"]) in page.read_text() for check in found["checks"])
 

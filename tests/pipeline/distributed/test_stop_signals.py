@@ -1,11 +1,12 @@
 """What `pretrain --outcome FILE` leaves for a batch system, which cannot rely on the exit codes of many ranks."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
-from pipeline.distributed.stop_signals import outcome_in
+from pipeline.distributed.stop_signals import SIGNALS, StopRequest, outcome_in
 from preprocessing.base.command_line import RankError
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
 from tests.helpers.running import SMALL
@@ -26,6 +27,25 @@ def test_the_outcomes_of_runs(rank_server: RankServer, corpus: Path, tmp_path: P
     refused = json.loads(file.read_text())
     assert refused["outcome"] == "refused"
     assert "optim.lr is 0.32 there, 0.01 here" in refused["reason"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+def test_each_signal_only_leaves_a_note_and_the_first_one_is_told(number: signal.Signals) -> None:
+    """What a run does about it is in test_resume.py."""
+    handlers, request = {one: signal.getsignal(one) for one in SIGNALS}, StopRequest()
+    try:
+        request.listen()
+        assert request.reason is None
+        signal.raise_signal(number)
+        assert request.reason == f"signal {number.name}"
+        signal.raise_signal(signal.SIGTERM)
+        assert request.reason == f"signal {number.name}"
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):  # a second Ctrl-C ends the process at once
+                signal.raise_signal(number)
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
 
 
 @pytest.mark.parametrize(("error", "left"), [(ValueError("a\nb"), "a b"), (OSError("c"), "c"), (RankError("one rank"), None)])

@@ -1,4 +1,4 @@
-"""Run by test_edges.py under torchrun: one engine a ds_config and accumulation, one step for each edge, with gradients
+"""Run by test_edges.py as ranks: one engine a ds_config and accumulation, one step for each edge, with gradients
 made to order.
 
 The loss is linear in the parameters, so that a step's gradient is exactly what is put into it: the mean over
@@ -7,7 +7,6 @@ ranks and micro batches.
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -164,11 +163,12 @@ def run(ds_config: str, accumulation: int) -> dict[str, Any]:
     return result
 
 
-if __name__ == "__main__":
+def main(argv: list[str]) -> int:
+    """A file for the results, and the names of ds_configs."""
+    global world, device
     world = world_from(os.environ)
     device = start_processes(world)
-    results = {(name, accumulation): run(name, accumulation) for name in sys.argv[2:] for accumulation in (1, 2)}
+    results = {(name, accumulation): run(name, accumulation) for name in argv[1:] for accumulation in (1, 2)}
     if world.is_main:
-        torch.save(results, sys.argv[1])
-    sys.stdout.flush()
-    os._exit(0)
+        torch.save(results, argv[0])
+    return 0

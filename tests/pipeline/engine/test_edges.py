@@ -1,14 +1,13 @@
 """What is defined at the edges of the rule is what every ZeRO stage does, on two ranks: each step of edges_worker.py."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from pipeline.config.ds_config import DS_CONFIGS
-from tests.helpers.running import run_worker
+from tests.helpers.ranks import RankServer
 from tests.pipeline.engine.edges_worker import EDGES, SHAPES
 
 NAMES = sorted(path.stem for path in DS_CONFIGS.glob("*.json"))
@@ -20,9 +19,10 @@ SKIPPED = {"nan on one rank", "inf on one rank", "square too large for fp32"}
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[Run, Any]:
+def results(rank_server: RankServer, tmp_path_factory: pytest.TempPathFactory) -> dict[Run, Any]:
     out = tmp_path_factory.mktemp("edges") / "results.pt"
-    run_worker(Path(__file__).parent / "edges_worker.py", out, *NAMES)
+    done = rank_server.run([out, *NAMES], 2, program="tests.pipeline.engine.edges_worker")
+    assert done.codes == [0, 0], done.stderr
     return torch.load(out)  # type: ignore[no-any-return]
 
 

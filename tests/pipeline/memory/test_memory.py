@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.memory.predict import NotPredicted, predict
 from pipeline.memory.system import GRADIENTS, KINDS, WORKSPACE, System, random_micro_batch, with_layers
 from pipeline.model.build import build_model, skeleton
 from pipeline.optim.groups import in_parts, parameter_groups
+from tests.helpers.ranks import RankServer
 from tests.helpers.running import long, refused, run_cli
 
 SHAPE = (
@@ -186,12 +188,14 @@ def test_mechanics_that_are_not_written_down_are_not_guessed(tmp_path: Path) -> 
             predict(system(SIBERT, str(path)))
 
 
-def test_the_dry_run_of_what_is_not_predicted_says_the_rest(little_corpus: Path, tmp_path: Path) -> None:
+def test_the_dry_run_of_what_is_not_predicted_says_the_rest(
+    rank_server: RankServer, little_corpus: Path, tmp_path: Path
+) -> None:
     plan = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run", "--dry-run", "--json"]
-    done = run_cli("pipeline", *plan, "--set", "train.ds_config=zero1-offload")
+    done = rank_server.run([*plan, "--set", "train.ds_config=zero1-offload"]).completed()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predicted_peak_bytes_per_rank"] is None
-    refused(run_cli("pipeline", *plan, "--gpu-gib", "0.02"), "at the peak of a step", "such a GPU has 20.5 MiB")
+    refused(rank_server.run([*plan, "--gpu-gib", "0.02"]).completed(), "at the peak of a step", "such a GPU has 20.5 MiB")
 
 
 def largest_share(groups: Sequence[Mapping[str, int]], ranks: int) -> int:
@@ -245,9 +249,13 @@ def test_versus_adam_is_the_same_shape_and_batch() -> None:
         assert shape == config.model.model_copy(update=start)
 
 
-def test_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line(rank_server: RankServer, tmp_path: Path) -> None:
     arguments = ["--recipe", "tiny", "--vocab-size", "1024", "--versus", "adam", "--world-size", "8", "--zero", "0", "3"]
-    done = run_cli("pipeline", "memory", *arguments, "--format", "json", "--gpu-gib", "0.1", "--png", tmp_path / "it.png")
+
+    def memory(*more: str | Path) -> subprocess.CompletedProcess[str]:
+        return rank_server.run(["memory", *arguments, *more]).completed()
+
+    done = memory("--format", "json", "--gpu-gib", "0.1", "--png", tmp_path / "it.png")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert len(rows) == 8
@@ -257,15 +265,16 @@ def test_the_command_line(tmp_path: Path) -> None:
         assert row["largest_micro_batch"] > 0
         assert row["most_layers"] > 2
     assert (tmp_path / "it.png").stat().st_size > 10_000
-    table = run_cli("pipeline", "memory", *arguments)
+    table = memory("--zero", "3")
     assert "SIBERT + SGD, invariant head: 665,600 parameters, ZeRO 3, fp32, 8 ranks, 16 x 64 tokens" in table.stdout
-    page = run_cli("pipeline", "memory", *arguments, "--format", "html")
+    page = memory("--format", "html")
     assert page.stdout.startswith("<!doctype html>")
     assert page.stdout.count("<svg") == 2
 
 
-def test_measured_from_the_command_line() -> None:
-    done = run_cli("pipeline", "memory", "--recipe", "tiny", "--vocab-size", "1024", "--measure", "--format", "json")
+def test_measured_from_the_command_line(rank_server: RankServer) -> None:
+    arguments = ["memory", "--recipe", "tiny", "--vocab-size", "1024", "--measure", "--format", "json"]
+    done = rank_server.run(arguments, timeout_s=300).completed()
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)
     assert row["measured"]["device"] == "cpu"
@@ -289,14 +298,17 @@ def test_measured_from_the_command_line() -> None:
         (["--recipe", "tiny", "--set", "train.ds_config=zero1-offload"], ["offloads"]),
     ],
 )
-def test_a_bad_request(options: list[str], words: list[str]) -> None:
-    refused(run_cli("pipeline", "memory", *options), *words)
+def test_a_bad_request(rank_server: RankServer, options: list[str], words: list[str]) -> None:
+    refused(rank_server.run(["memory", *options]).completed(), *words)
 
 
-def test_a_run_that_cannot_fit_is_refused_before_anything_is_there(little_corpus: Path, tmp_path: Path) -> None:
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_there(
+    rank_server: RankServer, little_corpus: Path, tmp_path: Path
+) -> None:
+    """The first of them in a process of its own: what its imports say would be lines more."""
     small = ["--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run"]
     huge = [*small, "--set", "model.layers=100", "--set", "model.width=65536"]
     refused(run_cli("pipeline", "pretrain", *huge), "before any activation", "this machine has")
-    refused(run_cli("pipeline", "pretrain", *huge, "--dry-run"), "before any activation", "this machine has")
-    refused(run_cli("pipeline", "pretrain", *small, "--dry-run", "--gpu-gib", "0.001"), "such a GPU has 1.0 MiB")
+    refused(rank_server.run(["pretrain", *huge, "--dry-run"]).completed(), "before any activation", "this machine has")
+    refused(rank_server.run(["pretrain", *small, "--dry-run", "--gpu-gib", "0.001"]).completed(), "such a GPU has 1.0 MiB")
     assert not os.path.lexists(tmp_path / "run")

@@ -71,7 +71,15 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path, corpus: Path)
     assert [row["step"] for row in evaluations] == [10, 20, 30, 40, 50]
 
 
-@pytest.mark.parametrize(("ranks", "stage"), [(1, "zero1"), (2, "zero0"), (2, "zero2"), (2, "zero3"), (2, "zero3-offload")])
+@pytest.mark.parametrize(
+    ("ranks", "stage"),
+    [
+        (1, "zero1"),
+        (2, "zero2"),
+        (2, "zero3"),
+        *(pytest.param(2, stage, marks=pytest.mark.long) for stage in ("zero0", "zero3-offload")),  # certify has them
+    ],
+)
 def test_world_size_and_stage_do_not_change_the_losses(
     two_ranks: Path, pretrain: Pretrain, tmp_path: Path, ranks: int, stage: str
 ) -> None:
@@ -95,8 +103,8 @@ def test_the_same_command_again_says_it_is_done_and_changes_nothing(two_ranks: P
     assert before == contents()
 
 
-def test_evaluate_reproduces_the_final_held_out_loss_from_the_checkpoint(two_ranks: Path) -> None:
-    done = run_cli("pipeline", "evaluate", "--run", two_ranks, "--json")
+def test_evaluate_reproduces_the_final_held_out_loss_from_the_checkpoint(rank_server: RankServer, two_ranks: Path) -> None:
+    done = rank_server.run(["evaluate", "--run", two_ranks, "--json"]).completed()
     assert done.returncode == 0, done.stderr
     figures, summary = json.loads(done.stdout), json.loads((two_ranks / "summary.json").read_text())
     assert figures["step"] == 50

@@ -4,9 +4,10 @@ The ranks are real processes with gloo between them and are killed by real signa
 Everything random is seeded with SEED.
 """
 
+import functools
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ def arguments(corpus: Path, run: Path, *options: str, recipe: str = "tiny") -> l
     return ["pretrain", "--recipe", recipe, "--data", corpus, "--run", run, *RUN, *options]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(rank_server: RankServer, little_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A run of two ranks that is left alone, by its options; each is made once. To be read only."""
+
+    @functools.cache
+    def run(*options: str, recipe: str = "tiny") -> Path:
+        run = tmp_path_factory.mktemp("undisturbed") / "run"
+        done = rank_server.run(arguments(little_corpus, run, *options, recipe=recipe), 2, skip=WITHOUT_REPORT)
+        assert done.codes == [0, 0], done.stderr
+        return run
+
+    return run
+
+
 def random_death(generator: random.Random, ranks: int) -> Death:
     """One rank or all; in a step, between its micro batches, or at any fsync or rename of a save."""
     at = generator.choice(["batch", "step", "durable", "durable", "durable"])
@@ -57,7 +72,7 @@ def random_death(generator: random.Random, ranks: int) -> Death:
 
 @pytest.mark.parametrize("ds_config", [*OFTEN, *long(*(stage for stage in STAGES if stage not in OFTEN))])
 def test_random_kills_end_bit_for_bit_where_an_undisturbed_run_ends(
-    rank_server: RankServer, little_corpus: Path, tmp_path: Path, ds_config: str
+    rank_server: RankServer, little_corpus: Path, undisturbed: Callable[..., Path], tmp_path: Path, ds_config: str
 ) -> None:
     """Two ranks, KILLS kills a stage and precision; among the recipes AdamW, and LAMB for the head."""
     generator = random.Random(f"{SEED} {ds_config}")
@@ -67,11 +82,6 @@ def test_random_kills_end_bit_for_bit_where_an_undisturbed_run_ends(
         options += set_options(optim__schedule__warmup_steps=3, model__score_offset=0)
     elif ds_config.startswith(("zero0", "zero3")):
         options += set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
-    undisturbed = tmp_path / "undisturbed"
-    assert rank_server.run(arguments(little_corpus, undisturbed, *options, recipe=recipe), 2, skip=WITHOUT_REPORT).codes == [
-        0,
-        0,
-    ]
     deaths: list[Death] = []
     for number in range(KILLS):  # so many runs would do if each came through before its first death
         killed = tmp_path / f"killed {number}"
@@ -83,7 +93,7 @@ def test_random_kills_end_bit_for_bit_where_an_undisturbed_run_ends(
                 assert death is not None, ranks.stderr
                 assert -signal.SIGKILL in ranks.codes, ranks.stderr
                 deaths.append(death)
-        assert_same(killed, undisturbed)
+        assert_same(killed, undisturbed(*options, recipe=recipe))
         if len(deaths) >= KILLS:
             break
     told = [f"{d.at} {d.count} of {'all' if d.everyone else d.rank}" for d in deaths]
@@ -91,13 +101,12 @@ def test_random_kills_end_bit_for_bit_where_an_undisturbed_run_ends(
     assert len(deaths) == KILLS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, *long(signal.SIGUSR2, signal.SIGINT)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *long(signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)])
 def test_a_signal_to_any_rank_saves_at_once_and_the_run_goes_on_bit_for_bit(
-    rank_server: RankServer, little_corpus: Path, tmp_path: Path, number: signal.Signals
+    rank_server: RankServer, little_corpus: Path, undisturbed: Callable[..., Path], tmp_path: Path, number: signal.Signals
 ) -> None:
     """Signalled again and again in the fifth step or so, alternately rank 1 and rank 0: parts end between two records."""
-    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
-    assert rank_server.run(arguments(little_corpus, undisturbed), 2, skip=WITHOUT_REPORT).codes == [0, 0]
+    stopped = tmp_path / "stopped"
     steps: list[int] = []
     for attempt in range(40):
         to_one = Death((attempt + 1) % 2, "batch", 10, signal=number)
@@ -110,7 +119,7 @@ def test_a_signal_to_any_rank_saves_at_once_and_the_run_goes_on_bit_for_bit(
         steps.append(Checkpoint(step_directories(stopped)[0]).step)
     assert steps == sorted(set(steps)), "each part gets further"
     assert len(steps) > 2
-    assert_same(stopped, undisturbed)
+    assert_same(stopped, undisturbed())
 
 
 def worlds(*of: tuple[int, str]) -> Sequence[tuple[int, str]]:
@@ -127,12 +136,15 @@ def worlds(*of: tuple[int, str]) -> Sequence[tuple[int, str]]:
     ids=lambda parts: " ".join(f"{ranks}x{stage}" for ranks, stage in parts),
 )
 def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_same_losses(
-    rank_server: RankServer, little_corpus: Path, tmp_path: Path, parts: Sequence[tuple[int, str]]
+    rank_server: RankServer,
+    little_corpus: Path,
+    undisturbed: Callable[..., Path],
+    tmp_path: Path,
+    parts: Sequence[tuple[int, str]],
 ) -> None:
     """Stopped twice in the middle of a logging window; LAMB's moments come along. The oracle is one run of 2 ranks."""
     head = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
-    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
-    assert rank_server.run(arguments(little_corpus, undisturbed, *head), 2, skip=WITHOUT_REPORT).codes == [0, 0]
+    run = tmp_path / "run"
     for number, (ranks, stage) in enumerate(parts):
         argv = arguments(little_corpus, run, *head, *set_options(train__ds_config=stage))
         last = number == len(parts) - 1
@@ -142,7 +154,7 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
         found = Checkpoint(step_directories(run)[0])
         assert (found.step, found.world_size) == (24 if last else 7 * (number + 1), ranks)
     train, evaluations = read_metrics(run / "metrics.jsonl")
-    expected, expected_evaluations = read_metrics(undisturbed / "metrics.jsonl")
+    expected, expected_evaluations = read_metrics(undisturbed(*head) / "metrics.jsonl")
     for ours, theirs in zip([*train, *evaluations], [*expected, *expected_evaluations], strict=True):
         for key in theirs.keys() - TIMES - {"world_size", "param_grad_cosine", "kind"}:
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])

@@ -38,15 +38,23 @@ def wait_for(condition: Callable[[], object], ranks: Ranks, what: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(rank_server: RankServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run on a disk that works."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = rank_server.run(arguments(corpus, run), 2, skip=WITHOUT_REPORT)
+    assert done.codes == [0, 0], done.stderr
+    return run
+
+
 @pytest.mark.parametrize(
     ("rank", "place"), [(0, "fsync"), (1, "fsync"), (0, "rename"), (1, "safetensors.torch:serialize_file")]
 )
 def test_saves_that_fail_are_alarms_and_the_run_ends_as_if_nothing_had_been(
-    rank_server: RankServer, corpus: Path, tmp_path: Path, rank: int, place: str
+    rank_server: RankServer, corpus: Path, undisturbed: Path, tmp_path: Path, rank: int, place: str
 ) -> None:
     """Some calls in the middle of the run fail with ENOSPC, on one rank of two."""
-    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
-    assert rank_server.run(arguments(corpus, undisturbed), 2, skip=WITHOUT_REPORT).codes == [0, 0]
+    run = tmp_path / "run"
     if place.startswith("safetensors"):
         place = "pipeline.checkpoint.tensor_file:save_file"
     fail = Failure(rank, place, count=12 if rank == 0 else 3, times=4 if rank == 0 else 2)

@@ -1,8 +1,7 @@
-"""Run by test_certify.py under torchrun: `certify` must see each of these deliberate mistakes in the product."""
+"""Run by test_certify.py as ranks: `certify` must see each of these deliberate mistakes in the product."""
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +132,10 @@ MUTATIONS: dict[str, tuple[Callable[[Patch], None], Cell]] = {
     "one rank's last bit": (one_rank_rounds_differently, Cell("zero1", "invariant", 1)),
 }
 
-if __name__ == "__main__":
+
+def main(argv: list[str]) -> int:
+    """A file for what `certify` says of each."""
+    global world
     world = world_from(os.environ)
     device = start_processes(world)
     problems = {}
@@ -142,5 +144,5 @@ if __name__ == "__main__":
             mutate(patch)
             problems[name] = certify_cell.run_cell(cell, world, device).problem
     if world.is_main:
-        Path(sys.argv[1]).write_text(json.dumps(problems))
-    os._exit(0)
+        Path(argv[0]).write_text(json.dumps(problems))
+    return 0

@@ -8,13 +8,14 @@ import pytest
 from pipeline.engine import deepspeed_internals
 from pipeline.verify.certify import cells, shipped, table
 from pipeline.verify.comparison import NORMS_WITHIN, PARAMETERS_WITHIN, Result
-from tests.helpers.running import ROOT, refused, run_cli, run_worker
+from tests.helpers.ranks import RankServer
+from tests.helpers.running import ROOT, refused, run_cli
 from tests.pipeline.verify.mutations_worker import MUTATIONS
 
 
 def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    done = run_cli("pipeline", "certify", "--json-file", out)
+    done = run_cli("pipeline", "certify", "--json-file", out, timeout_s=900)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**row) for row in json.loads(out.read_text())]
     assert {(r.ds_config, r.world_size) for r in results} == {(name, size) for name in shipped() for size in (1, 2)}
@@ -25,9 +26,10 @@ def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
+def problems(rank_server: RankServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     out = tmp_path_factory.mktemp("mutations") / "problems.json"
-    run_worker(Path(__file__).parent / "mutations_worker.py", out)
+    done = rank_server.run([out], 2, program="tests.pipeline.verify.mutations_worker")
+    assert done.codes == [0, 0], done.stderr
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
@@ -68,8 +70,8 @@ def test_full_is_every_combination() -> None:
 
 
 @pytest.mark.parametrize("name", ["zero9", "no/such/file.json"])
-def test_an_unknown_ds_config_is_refused(name: str) -> None:
-    refused(run_cli("pipeline", "certify", "--ds-config", name), "train.ds_config")
+def test_an_unknown_ds_config_is_refused(rank_server: RankServer, name: str) -> None:
+    refused(rank_server.run(["certify", "--ds-config", name]).completed(), "train.ds_config")
 
 
 def test_a_deepspeed_that_lacks_a_name_is_refused_with_the_versions_that_work() -> None:

@@ -61,7 +61,7 @@ def on_paper(config: RunConfig, corpus_dir: Path) -> tuple[dict[str, Tensor], li
 
 
 @pytest.mark.parametrize("options", [PAPER, INVARIANT], ids=["paper", "invariant"])
-@pytest.mark.parametrize(("ranks", "stage"), [(2, "zero1"), (2, "zero3"), (1, "zero0")])
+@pytest.mark.parametrize(("ranks", "stage"), [(2, "zero1"), (2, "zero3"), pytest.param(1, "zero0", marks=pytest.mark.long)])
 def test_a_whole_run_is_the_recipe_on_paper(
     rank_server: RankServer, corpus: Path, tmp_path: Path, options: list[str], ranks: int, stage: str
 ) -> None:

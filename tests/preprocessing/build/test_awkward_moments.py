@@ -18,7 +18,8 @@ from preprocessing.build.build import finalize, plan_and_train, run_task
 from preprocessing.build.plan import Gates, read_plan, work_folder
 from preprocessing.build.settings import Settings
 from preprocessing.sources.parse import parse_sources
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, run_cli, start_cli, write_rows
+from tests.helpers.running import ROOT, run_cli, start_cli
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, write_rows
 
 Rows = list[dict[str, Any]]
 SETTINGS = Settings(vocab_size=VOCAB_SIZE, heldout_fraction=0.1, slice_mb=0.01)
@@ -54,13 +55,13 @@ def test_the_first_of_two_plans_in_one_folder_stands(library: Path, tmp_path: Pa
     """The first one is stopped while it trains; the second, with another seed, is quicker."""
     out = tmp_path / "out"
     settings = ("tokenizer", "--source", library, "--vocab-size", "300", "--out", out)
-    slow = start_cli(*settings, "--seed", "0")
+    slow = start_cli("preprocessing", *settings, "--seed", "0")
     assert slow.stdout is not None
     for line in slow.stdout:
         if line.startswith("training the tokenizer"):
             break
     slow.send_signal(signal.SIGSTOP)
-    quick = run_cli(*settings, "--seed", "1")
+    quick = run_cli("preprocessing", *settings, "--seed", "1")
     assert quick.returncode == 0, quick.stderr
     before = content_of_plan(out)
     slow.send_signal(signal.SIGCONT)

@@ -22,7 +22,8 @@ from preprocessing.sources.parse import parse_sources
 from preprocessing.text.clean import clean, count_words
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import TextSample, load
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, loader, write_rows
+from tests.helpers.running import ROOT
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, loader, write_rows
 
 SAMPLE = ROOT.parent / "shared" / "data"
 Rows = list[dict[str, Any]]

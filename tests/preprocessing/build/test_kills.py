@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.running import long
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, run_cli
+from tests.helpers.running import ROOT, long, run_cli
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content
 
 SEED = 20261121
 SLICE_MB = 0.01
@@ -62,8 +62,8 @@ def test_a_kill_at_every_durable_step_of_finalize(undisturbed: dict[str, bytes],
     """The process dies at its 1st, 2nd, 3rd ... fsync, link or rename, until it comes through."""
     out, deaths = tmp_path / "out", 0
     plan = ["--vocab-size", VOCAB_SIZE, "--heldout-fraction", "0.1", "--slice-mb", SLICE_MB, "--source", articles]
-    assert run_cli("tokenizer", *map(str, plan), "--out", out).returncode == 0
-    assert run_cli("shard", "--out", out).returncode == 0
+    assert run_cli("preprocessing", "tokenizer", *map(str, plan), "--out", out).returncode == 0
+    assert run_cli("preprocessing", "shard", "--out", out).returncode == 0
     while True:
         worker = [sys.executable, str(Path(__file__).parent / "dying_worker.py"), str(deaths + 1), str(out)]
         code = subprocess.run(worker, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode

@@ -14,7 +14,8 @@ from preprocessing.build.plan import Gates, work_folder
 from preprocessing.build.settings import Settings
 from preprocessing.corpus.reader import open_corpus
 from preprocessing.sources.parse import parse_sources
-from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, run_cli, write_rows
+from tests.helpers.running import run_cli
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, write_rows
 
 Rows = list[dict[str, Any]]
 SLICE_MB = 0.01
@@ -61,13 +62,15 @@ def test_the_number_and_order_of_tasks_is_without_effect(
 def test_every_step_by_the_command_line(undisturbed: dict[str, bytes], articles: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = ["--vocab-size", str(VOCAB_SIZE), "--heldout-fraction", "0.1", "--slice-mb", str(SLICE_MB)]
-    done = run_cli("tokenizer", "--source", articles, *settings, "--out", out)
+    done = run_cli("preprocessing", "tokenizer", "--source", articles, *settings, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "slices; next: python -m preprocessing shard" in done.stdout
     with ThreadPoolExecutor(3) as pool:  # task 0 twice, at the same time
-        tasks = list(pool.map(lambda task: run_cli("shard", "--task", task, "--out", out), ("0/2", "0/2", "1/2")))
+        tasks = list(
+            pool.map(lambda task: run_cli("preprocessing", "shard", "--task", task, "--out", out), ("0/2", "0/2", "1/2"))
+        )
     assert [task.returncode for task in tasks] == [0, 0, 0], [task.stderr for task in tasks]
-    done = run_cli("finalize", "--out", out)
+    done = run_cli("preprocessing", "finalize", "--out", out)
     assert done.returncode == 0, done.stderr
     assert content(out) == undisturbed
 
@@ -194,7 +197,7 @@ def test_two_finalizes_at_once(undisturbed: dict[str, bytes], articles: Path, tm
     plan(articles, out)
     run_task(out, workers=1, say=quiet)
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: run_cli("finalize", "--out", out), range(3)))
+        done = list(pool.map(lambda _: run_cli("preprocessing", "finalize", "--out", out), range(3)))
     assert [one.returncode for one in done] == [0, 0, 0], [one.stderr for one in done]  # the slower ones find it built
     assert content(out) == undisturbed
     assert open_corpus(out).vocab_size == VOCAB_SIZE

@@ -11,7 +11,8 @@ import pytest
 
 from preprocessing.audit.audit import audit
 from preprocessing.corpus.reader import Corpus, open_corpus
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE, build_small, content, loader, run_cli, write_rows
+from tests.helpers.running import ROOT, run_cli
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, loader, write_rows
 
 Rows = list[dict[str, Any]]
 SAMPLE = ROOT.parent / "shared" / "data"
@@ -87,7 +88,7 @@ def test_near_duplicates_and_other_languages_go(topics: Rows, tmp_path: Path) ->
     german = [{"title": f"Stadt {n}", "text": f"{GERMAN}Die Stadt hat {n} Tore. " + GERMAN * n} for n in range(1, 4)]
     path = write_rows(tmp_path / "a.jsonl", [*topics, *edited, *german])
     command = ["--source", path, "--vocab-size", VOCAB_SIZE, "--slice-mb", "0.03", "--out", tmp_path / "out", "--json"]
-    done = run_cli("build", *map(str, command), "--near-duplicates", "0.7", "--language", "en")
+    done = run_cli("preprocessing", "build", *map(str, command), "--near-duplicates", "0.7", "--language", "en")
     assert done.returncode == 0, done.stderr
     (source,) = json.loads(done.stdout)["sources"].values()
     assert source["documents_dropped"]["not in language en"] == 3
@@ -108,7 +109,9 @@ def test_the_real_samples(tmp_path: Path) -> None:
     arguments = [f"--source={name.split('/')[0]}={SAMPLE / name}" for name in sources]
     dump = SAMPLE / "wiki_xml" / "enwiki-pages-articles-sample.xml.bz2"
     expected = ["--expect=wiki:documents=15000", "--expect=books:words=8000000", "--expect=dump:documents=100"]
-    done = run_cli("build", *arguments, f"--source=dump={dump}", *expected, "--out", str(tmp_path / "out"), "--json")
+    done = run_cli(
+        "preprocessing", "build", *arguments, f"--source=dump={dump}", *expected, "--out", str(tmp_path / "out"), "--json"
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["sources"]["dump"]["documents_dropped"]["redirect"] == 99

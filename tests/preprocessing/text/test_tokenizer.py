@@ -12,7 +12,8 @@ import pytest
 from preprocessing.corpus.reader import FIRST_ORDINARY_ID, SPECIAL_PIECES, UNK_ID, Corpus
 from preprocessing.text import tokenizer as tokenizer_module
 from preprocessing.text.tokenizer import MAX_SENTENCE_BYTES, TextSample, _cut, load, train
-from tests.helpers.small_corpora import ROOT, VOCAB_SIZE
+from tests.helpers.running import ROOT
+from tests.helpers.small_corpora import VOCAB_SIZE
 
 
 @pytest.fixture(scope="module")
