@@ -75,15 +75,17 @@ def mask_tokens(
     vocab_size: int,
     mask_id: int,
     first_ordinary_id: int,
+    mask_fraction: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """BERT's masking: (inputs_BL, positions_BP, labels_BP, weights_BP), with P = n_predictions exactly.
+    """BERT's masking: (inputs_BL, positions_BP, labels_BP, weights_BP), with P = n_predictions slots.
 
-    P distinct positions are chosen uniformly among those with an ordinary token (id >= first_ordinary_id). Of these,
-    80% show [MASK], 10% a token drawn from all of [first_ordinary_id, vocab_size), 10% the token itself. Special
-    tokens are never chosen and never drawn. Positions ascend. Where a sequence has fewer than P ordinary positions,
-    the surplus slots are its last ones, with weight 0, position 0, label 0; all other weights are 1.
+    round(mask_fraction * n), at least 1 and at most P, distinct positions are chosen uniformly among the n with an ordinary
+    token (id >= first_ordinary_id): padding and separators do not make the rest of a row harder. Of these, 80% show [MASK],
+    10% a token drawn from all of [first_ordinary_id, vocab_size), 10% the token itself. Special tokens are never chosen and
+    never drawn. Positions ascend. The surplus slots are the last ones, with weight 0, position 0, label 0; all other weights
+    are 1.
 
-    uniforms_BU, in [0, 1): L numbers that rank the positions (the P lowest are chosen), then for each slot, in order
+    uniforms_BU, in [0, 1): L numbers that rank the positions (the lowest are chosen), then for each slot, in order
     of position, P that choose between mask, random and kept, then P that draw the random token.
     ValueError: shapes that do not fit, more predictions than tokens, a vocabulary without ordinary tokens.
     """
@@ -99,9 +101,11 @@ def mask_tokens(
 
     row_B1 = np.arange(B)[:, None]
     rank_BL = np.where(tokens_BL >= first_ordinary_id, rank_BL, 1.0)  # 1.0: after every ordinary position
+    wanted_B = np.rint(mask_fraction * (rank_BL < 1.0).sum(axis=1)).clip(1, P)
     chosen_BP = np.argpartition(rank_BL, P - 1, axis=1)[:, :P]
-    is_ordinary_BP = rank_BL[row_B1, chosen_BP] < 1.0
-    positions_BP = np.sort(np.where(is_ordinary_BP, chosen_BP, L), axis=1)  # L: the surplus goes last
+    chosen_BP = np.take_along_axis(chosen_BP, np.argsort(rank_BL[row_B1, chosen_BP], axis=1), axis=1)  # the lowest first
+    is_chosen_BP = (np.arange(P) < wanted_B[:, None]) & (rank_BL[row_B1, chosen_BP] < 1.0)
+    positions_BP = np.sort(np.where(is_chosen_BP, chosen_BP, L), axis=1)  # L: the surplus goes last
     is_real_BP = positions_BP < L
     positions_BP = np.where(is_real_BP, positions_BP, 0)
 

@@ -52,6 +52,7 @@ class PretrainingData:
         if corpus.vocab_size <= FIRST_ORDINARY_ID:
             raise ValueError(f"vocab_size: got {corpus.vocab_size}, expected more than {FIRST_ORDINARY_ID} specials")
         self.objective, self.seq_len, self.seed, self.vocab_size = objective, seq_len, seed, corpus.vocab_size
+        self.mask_fraction = mask_fraction
         self.n_predictions = masking.predictions_per_sequence(seq_len, mask_fraction)
         self._split = split_of(corpus.shards(split))
         shards = self._split.shards
@@ -103,7 +104,13 @@ class PretrainingData:
         n_uniforms = masking.uniforms_per_sequence(self.seq_len, self.n_predictions)
         uniforms_BU = masking.sample_uniforms(self.seed, epoch_B, sample_B, masking.MASKING, n_uniforms)
         inputs_BL, positions_BP, labels_BP, weights_BP = masking.mask_tokens(
-            tokens_BL, uniforms_BU, self.n_predictions, self.vocab_size, MASK_ID, FIRST_ORDINARY_ID
+            tokens_BL,
+            uniforms_BU,
+            self.n_predictions,
+            self.vocab_size,
+            MASK_ID,
+            FIRST_ORDINARY_ID,
+            self.mask_fraction,
         )
         is_masked_BP = inputs_BL[np.arange(len(inputs_BL))[:, None], positions_BP] == MASK_ID  # surplus slots look at [CLS]
         return Batch(

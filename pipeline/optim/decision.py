@@ -25,6 +25,7 @@ from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 
 STOP = ("stop", None)
+ROW = 128  # elements whose squares are added in fp32; the sums of rows are added in float64
 Numbers = Tensor | Fp32Vector
 Product = tuple[int, Numbers, Numbers]  # the slot of a sum, and two vectors, of which a·b is added to it
 
@@ -190,9 +191,9 @@ def _reduced(partitions: Partitions, products: Iterable[Product], size: int, num
     for slot, a, b in products:
         for part_a, part_b in _chunks(a, b):
             slots.append(slot)
-            dots.append(_dot(part_a, part_b))
+            dots.append(square_sum(_values(part_a)) if part_a is part_b else _dot(part_a, part_b))
     if dots:
-        dots_64 = torch.stack(dots).to(partitions.device, torch.float64)
+        dots_64 = torch.stack(dots).to(partitions.device)
         # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
         sums += _adding_up(tuple(slots), size, partitions.device) @ dots_64
     for slot, number in numbers.items():
@@ -210,9 +211,21 @@ def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tenso
     return torch.nn.functional.one_hot(torch.tensor(slots), size).t().to(device, torch.float64)
 
 
+def square_sum(x: Tensor) -> Tensor:
+    """||x||² of a 1-D tensor, a float64 scalar, to about 1e-7 whatever the tails of x and the number of threads.
+
+    An fp32 sum keeps 24 bits, and in a heavy-tailed vector one large square swallows the small ones that are added to it: a dot
+    product of 2^19 elements on one thread is off by up to 6e-5. So fp32 adds no more than a ROW, in 0.93 to 1.1 of its time.
+    """
+    rows = x.numel() // ROW
+    norms = torch.linalg.vector_norm(x[: rows * ROW].view(rows, ROW), dim=1).double()
+    rest = torch.linalg.vector_norm(x[rows * ROW :]).double()
+    return torch.dot(norms, norms) + rest * rest
+
+
 def _dot(a: Numbers, b: Numbers) -> Tensor:
-    wide_a = _values(a)
-    return torch.dot(wide_a, wide_a if b is a else _values(b))
+    """<a, b>, for the cosine alone, which is compared with 1e-5."""
+    return torch.dot(_values(a), _values(b)).double()
 
 
 def _values(numbers: Numbers) -> Tensor:

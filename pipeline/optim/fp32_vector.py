@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 LARGEST_REMAINDER = 2**15 - 1
-# fp32 sums of so many products are accurate to 1e-7; the sums of these are taken in float64. On a CPU one sum over 1e8
-# elements is off by 2e-2 (torch.linalg.vector_norm) or 4e-4 (torch.dot), and float64 all the way is twenty times slower than
-# the memory. A GPU adds in thousands of threads, so that its sums are short anyway, and its time goes into the launches.
+# Pieces that stay in a CPU's cache; a GPU's time goes into the launches, so it gets longer ones.
 CHUNK_ELEMENTS, CHUNK_ELEMENTS_OF_A_GPU = 2**19, 2**22
 
 

@@ -56,7 +56,7 @@ class Masked:
         """Given how many of a sequence's ordinary positions are predicted, each is with the same probability."""
         ordinary_BL = tokens_BL >= FIRST_ORDINARY_ID
         ordinary_BL[:, [0, -1]] = False
-        wanted_B = np.minimum(predictions_per_sequence(self.seq_len), ordinary_BL.sum(axis=1))
+        wanted_B = predictions_wanted(ordinary_BL.sum(axis=1), self.seq_len)
         chosen_BL = np.zeros_like(ordinary_BL)
         row, _ = np.nonzero(is_real_BP)
         chosen_BL[row, positions_BP[is_real_BP]] = True
@@ -91,5 +91,11 @@ def shares_expected(vocab_size: int) -> dict[str, float]:
 
 
 def predictions_per_sequence(seq_len: int) -> int:
-    """15% of the positions between [CLS] and the last [SEP], at least one."""
+    """15% of the positions between [CLS] and the last [SEP], at least one: of a sequence that is full of ordinary tokens."""
     return max(1, round(MASK_FRACTION * (seq_len - 2)))
+
+
+def predictions_wanted(ordinary_B: np.ndarray, seq_len: int) -> np.ndarray:
+    """15% of the ordinary tokens that each sequence has, at least one where it has one."""
+    wanted_B = np.rint(MASK_FRACTION * ordinary_B).clip(1, predictions_per_sequence(seq_len))
+    return np.minimum(wanted_B, ordinary_B).astype(np.int64)

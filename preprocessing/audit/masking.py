@@ -134,8 +134,8 @@ def _counts(found: Masked) -> Check:
     return Check(
         "masking: predictions of a sequence",
         found.wrong_counts == 0,
-        f"{share:.4%} of all positions; {found.wrong_counts:,} of {found.sequences:,} sequences have another number than {P}",
-        f"{P} different positions of {positions}, {P / positions:.4%}, in each; fewer only where fewer are ordinary tokens",
+        f"{share:.4%} of all positions; {found.wrong_counts:,} of {found.sequences:,} sequences have another number",
+        f"{P} different positions of {positions}, {P / positions:.4%}, in each; fewer where separators leave fewer to predict",
     )
 
 

@@ -25,12 +25,15 @@ def assert_binomial(hits: int, trials: int, p: float) -> None:
     assert abs(deviation) < 4.5, f"{hits} of {trials}, expected {trials * p:.0f}: {deviation:.1f} standard deviations"
 
 
-def reference_mask(tokens: list[int], uniforms: list[float], P: int, vocab_size: int) -> tuple[list, list, list, list]:
+def reference_mask(
+    tokens: list[int], uniforms: list[float], P: int, vocab_size: int, fraction: float = 1.0
+) -> tuple[list, list, list, list]:
     """The readable twin of `mask_tokens`, one sequence in plain Python."""
     L = len(tokens)
     rank, action, draw = uniforms[:L], uniforms[L : L + P], uniforms[L + P :]
     ordinary = [i for i in range(L) if tokens[i] >= FIRST]
-    positions = sorted(sorted(ordinary, key=lambda i: rank[i])[:P])
+    wanted = min(P, max(1, round(fraction * len(ordinary))))
+    positions = sorted(sorted(ordinary, key=lambda i: rank[i])[:wanted])
     inputs, labels = list(tokens), []
     for slot, i in enumerate(positions):
         labels.append(tokens[i])
@@ -116,11 +119,13 @@ def test_equals_the_readable_reference(data: st.DataObject, L: int, seed: int, v
     row = st.lists(st.integers(lowest, vocab_size - 1), min_size=L, max_size=L)
     tokens_BL = np.array(data.draw(st.lists(row, min_size=2, max_size=2)), dtype=np.uint16)
     uniforms_BU = uniforms(2, L, P, seed)
-    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms_BU, P, vocab_size, MASK, FIRST)
+    fraction = data.draw(st.sampled_from([0.15, 0.3, 1.0]))
+    masked = mask_tokens(tokens_BL, uniforms_BU, P, vocab_size, MASK, FIRST, fraction)
+    inputs_BL, positions_BP, labels_BP, weights_BP = masked
     assert [x.dtype for x in (inputs_BL, positions_BP, labels_BP)] == [np.int64] * 3
     assert weights_BP.dtype == np.float32
     for b in range(2):
-        expected = reference_mask(tokens_BL[b].tolist(), uniforms_BU[b].tolist(), P, vocab_size)
+        expected = reference_mask(tokens_BL[b].tolist(), uniforms_BU[b].tolist(), P, vocab_size, fraction)
         assert inputs_BL[b].tolist() == expected[0]
         assert positions_BP[b].tolist() == expected[1]
         assert labels_BP[b].tolist() == expected[2]
@@ -129,7 +134,7 @@ def test_equals_the_readable_reference(data: st.DataObject, L: int, seed: int, v
 
 def test_short_sequences_have_surplus_slots_of_weight_0() -> None:
     tokens_BL = np.array([[2, 3, 0, 0, 0, 0], [2, 9, 3, 8, 3, 0], [9, 9, 9, 9, 9, 9]])
-    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms(3, 6, 4), 4, 10, MASK, FIRST)
+    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms(3, 6, 4), 4, 10, MASK, FIRST, 1.0)
     assert weights_BP.tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
     assert positions_BP[:2].tolist() == [[0, 0, 0, 0], [1, 3, 0, 0]]
     assert labels_BP.tolist() == [[0, 0, 0, 0], [9, 8, 0, 0], [9, 9, 9, 9]]
@@ -143,7 +148,7 @@ def test_statistics_over_100_000_positions() -> None:
     rng = np.random.default_rng(0)
     tokens_BL = rng.integers(FIRST, vocab_size, (B, L))
     tokens_BL[:, 0], tokens_BL[:, 60], tokens_BL[:, 61], tokens_BL[:, -1] = 2, 3, 1, 3
-    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms(B, L, P), P, vocab_size, MASK, FIRST)
+    inputs_BL, positions_BP, labels_BP, weights_BP = mask_tokens(tokens_BL, uniforms(B, L, P), P, vocab_size, MASK, FIRST, 1.0)
     trials = B * P
     assert weights_BP.sum() == trials
     assert (np.diff(positions_BP, axis=1) > 0).all(), "positions ascend, so they are distinct"
@@ -173,12 +178,39 @@ def test_statistics_over_100_000_positions() -> None:
         assert_binomial(int(third_BP.sum()), third_BP.size, 0.8)
 
 
+@pytest.mark.parametrize(("L", "fraction"), [(128, 0.15), (512, 0.15), (512, 0.3)])
+def test_padding_and_separators_do_not_make_the_rest_harder(L: int, fraction: float) -> None:
+    """Of every row the fraction of its ordinary tokens is predicted, to the nearest whole number; at least one."""
+    B, P = 400, predictions_per_sequence(L, fraction)
+    rng = np.random.default_rng(0)
+    tokens_BL = rng.integers(FIRST, 50, (B, L))
+    length_B = rng.integers(4, L + 1, B)
+    tokens_BL[np.arange(L) >= length_B[:, None]] = 0
+    tokens_BL[rng.random((B, L)) < 0.1] = 3
+    _, _, _, weights_BP = mask_tokens(tokens_BL, uniforms(B, L, P), P, 50, MASK, FIRST, fraction)
+    ordinary_B = (tokens_BL >= FIRST).sum(axis=1)
+    expected = [min(n, max(1, min(P, round(fraction * n)))) for n in ordinary_B.tolist()]
+    assert weights_BP.sum(axis=1).tolist() == expected
+    assert abs(weights_BP.sum() / ordinary_B.sum() - fraction) < 0.02 * fraction
+    assert min(expected) < P // 4
+    assert max(expected) > 3 * P // 4
+
+
+def test_fewer_predictions_are_the_first_of_more() -> None:
+    """Which positions are chosen does not depend on how many are."""
+    tokens_BL = np.random.default_rng(1).integers(FIRST, 50, (16, 32))
+    numbers = uniforms(16, 32, 8)
+    few, many = (mask_tokens(tokens_BL, numbers, 8, 50, MASK, FIRST, fraction) for fraction in (0.1, 0.25))
+    for b in range(16):
+        assert set(few[1][b][few[3][b] > 0]) < set(many[1][b][many[3][b] > 0])
+
+
 def test_pairs_of_positions_are_uniform() -> None:
     """P = 2 of 6 ordinary positions: all 15 pairs alike, so positions are chosen together, not one by one."""
     B = 6000
     tokens_BL = np.full((B, 8), 9)
     tokens_BL[:, 0], tokens_BL[:, -1] = 2, 3
-    _, positions_BP, _, _ = mask_tokens(tokens_BL, uniforms(B, 8, 2), 2, 10, MASK, FIRST)
+    _, positions_BP, _, _ = mask_tokens(tokens_BL, uniforms(B, 8, 2), 2, 10, MASK, FIRST, 1.0)
     pairs, counts = np.unique(positions_BP, axis=0, return_counts=True)
     assert len(pairs) == 15
     for count in counts:
@@ -188,33 +220,33 @@ def test_pairs_of_positions_are_uniform() -> None:
 def test_a_row_does_not_depend_on_its_batch() -> None:
     tokens_BL = np.random.default_rng(1).integers(FIRST, 50, (16, 32))
     uniforms_BU = uniforms(16, 32, 5)
-    together = mask_tokens(tokens_BL, uniforms_BU, 5, 50, MASK, FIRST)
+    together = mask_tokens(tokens_BL, uniforms_BU, 5, 50, MASK, FIRST, 1.0)
     for b in range(16):
-        alone = mask_tokens(tokens_BL[b : b + 1], uniforms_BU[b : b + 1], 5, 50, MASK, FIRST)
+        alone = mask_tokens(tokens_BL[b : b + 1], uniforms_BU[b : b + 1], 5, 50, MASK, FIRST, 1.0)
         assert all(np.array_equal(one[0], all_[b]) for one, all_ in zip(alone, together, strict=True))
 
 
 def test_golden_values() -> None:
     """A change here changes the masks of every unfinished run."""
     tokens_BL = np.arange(10, 26)[None]
-    inputs_BL, positions_BP, _, _ = mask_tokens(tokens_BL, uniforms(1, 16, 6, 3, 1), 6, 50, MASK, FIRST)
+    inputs_BL, positions_BP, _, _ = mask_tokens(tokens_BL, uniforms(1, 16, 6, 3, 1), 6, 50, MASK, FIRST, 1.0)
     assert positions_BP.tolist() == [[3, 5, 6, 7, 8, 9]]
     assert inputs_BL.tolist() == [[10, 11, 12, 28, 14, 4, 4, 4, 18, 4, 20, 21, 22, 23, 24, 25]]
 
 
 def test_the_argument_is_not_changed() -> None:
     tokens_BL = np.full((2, 8), 9)
-    mask_tokens(tokens_BL, uniforms(2, 8, 4), 4, 10, MASK, FIRST)
+    mask_tokens(tokens_BL, uniforms(2, 8, 4), 4, 10, MASK, FIRST, 1.0)
     assert (tokens_BL == 9).all()
 
 
 def test_bad_input() -> None:
     tokens_BL = np.full((2, 8), 9)
     with pytest.raises(ValueError, match="n_predictions: got 9"):
-        mask_tokens(tokens_BL, uniforms(2, 8, 9), 9, 10, MASK, FIRST)
+        mask_tokens(tokens_BL, uniforms(2, 8, 9), 9, 10, MASK, FIRST, 1.0)
     with pytest.raises(ValueError, match="n_predictions: got 0"):
-        mask_tokens(tokens_BL, uniforms(2, 8, 0), 0, 10, MASK, FIRST)
+        mask_tokens(tokens_BL, uniforms(2, 8, 0), 0, 10, MASK, FIRST, 1.0)
     with pytest.raises(ValueError, match="vocab_size: got 5"):
-        mask_tokens(tokens_BL, uniforms(2, 8, 2), 2, 5, MASK, FIRST)
+        mask_tokens(tokens_BL, uniforms(2, 8, 2), 2, 5, MASK, FIRST, 1.0)
     with pytest.raises(ValueError, match=r"uniforms_BU: got \(2, 10\), expected \(2, 12\)"):
-        mask_tokens(tokens_BL, np.zeros((2, 10)), 2, 10, MASK, FIRST)
+        mask_tokens(tokens_BL, np.zeros((2, 10)), 2, 10, MASK, FIRST, 1.0)

@@ -1,0 +1,68 @@
+"""||x||² of heavy-tailed vectors, against float64: to 1e-7 whatever the sizes and the threads."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.optim.decision import decide, square_sum
+from pipeline.optim.fp32_vector import CHUNK_ELEMENTS
+from pipeline.optim.partitions import replicated
+
+SEED = 20261128
+WITHIN = 1e-7  # of the norm, relative
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def heavy(tails: str, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(SEED)
+    normal = torch.randn(size, generator=generator, dtype=torch.float64)
+    if tails == "one large value":
+        normal[size // 2] = 3000
+        return normal.float()
+    if tails == "log-normal":
+        return torch.exp(3 * normal).float()
+    degrees = {"Student 1.5": 1.5, "Cauchy": 1.0}[tails]
+    uniform = torch.rand(size, generator=generator, dtype=torch.float64).clamp(min=1e-12)
+    return (normal * uniform.pow(-1 / degrees)).float()  # the tail exponent of Student's t with so many degrees
+
+
+@pytest.mark.parametrize("tails", ["one large value", "log-normal", "Student 1.5", "Cauchy"])
+@pytest.mark.parametrize("size", [1, 127, 128, 129, 100_000, CHUNK_ELEMENTS + 1, 4 * CHUNK_ELEMENTS + 77])
+def test_a_heavy_tail_swallows_nothing(threads: int, tails: str, size: int) -> None:
+    x = heavy(tails, size)
+    exact = math.sqrt(float(x.double().square().sum()))
+    assert math.sqrt(float(square_sum(x))) == pytest.approx(exact, rel=WITHIN)
+
+
+def test_a_dot_product_in_fp32_would_not_do() -> None:
+    """The test above can fail: what this replaces is off by more on one thread."""
+    torch.set_num_threads(1)
+    x = heavy("one large value", CHUNK_ELEMENTS)
+    exact = float(x.double().square().sum())
+    assert abs(float(torch.dot(x, x)) - exact) / exact / 2 > 10 * WITHIN
+
+
+@pytest.mark.parametrize("tails", ["one large value", "Student 1.5"])
+def test_the_decision_has_these_norms(threads: int, tails: str) -> None:
+    """Several tensors of one clip set, chunks and rows cut anywhere, against float64."""
+    sizes = (3 * CHUNK_ELEMENTS + 5, 1000, 1)
+    parameters = [torch.nn.Parameter(heavy(tails, size)) for size in sizes]
+    for p in parameters:
+        p.grad = heavy(tails, p.numel()).flip(0)
+    names = [str(size) for size in sizes]
+    group = {"name": "x", "names": names, "params": parameters, "rule": "sgd", "clip_set": "x"}
+    groups = [{**group, "lr": 0.1, "weight_decay": 0.01, "clip_c": 2.0}]
+    decision = decide(replicated(list(zip(names, parameters, strict=True)), groups), groups, None, 1)
+    for ours, tensors in ((decision.x_norm, parameters), (decision.g_norm, [p.grad for p in parameters])):
+        exact = math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors if t is not None))
+        assert ours == pytest.approx(exact, rel=WITHIN)
