@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline.checkpoint import probe
+from pipeline.checkpoint.layout import CHECKPOINTS
 from pipeline.checkpoint.progress import Progress, restored
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
@@ -47,6 +48,7 @@ from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
+from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, open_corpus
 
@@ -116,6 +118,8 @@ def _checked_start(job: Job, place: Place) -> Corpus:
 
     place.ranks.on_main(check)
     check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
+    for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
+        _say(place.ranks, line)
     return corpus
 
 

@@ -3,15 +3,20 @@
 A temporary file beside it, its fsync, a rename, and an fsync of the folder: an fsync of a file does not cover its name.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 WRITING = ".writing-"  # in the name of every temporary file; what carries it is never read
+# What a file system answers that has no such thing: some FUSE and CIFS mounts sync no directory and change no mode.
+NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
 
 
 def temporary_name(path: Path) -> Path:
@@ -37,7 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
         mode = _create(temporary)
         yield temporary
         if temporary.stat().st_mode != mode:
-            temporary.chmod(mode)
+            with offered_or_not():
+                temporary.chmod(mode)
         _sync(temporary)
         os.rename(temporary, path)
     except BaseException:  # Ctrl-C too
@@ -60,14 +66,56 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power loss."""
-    _sync(directory)
+    """Make the names in a directory survive a power loss, where the file system offers that."""
+    with offered_or_not():
+        _sync(directory)
+
+
+@contextmanager
+def offered_or_not() -> Iterator[None]:
+    """For what a file is whole without: a file system that has no such thing is let be, any other error is raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NOT_OFFERED:
+            raise
+
+
+def try_to_write(directory: Path) -> list[str]:
+    """Do in a directory all that writing a file whole takes, and leave nothing. Returns what its file system does not offer and
+    can be done without, a line each; OSError, naming the path, for anything else."""
+    trial = directory / f".trial-{socket.gethostname()}-{os.getpid()}"
+    try:
+        write_whole(trial, b"trial")
+        return [
+            f"{directory}: its file system offers no {what} ({error.strerror}); {consequence}"
+            for what, attempt, consequence in (
+                ("fsync of a directory", partial(_sync, directory), "a power loss may take the newest files"),
+                ("change of a file's mode", partial(trial.chmod, trial.stat().st_mode), "files have the mode it gives them"),
+            )
+            if (error := _refusal(attempt)) is not None
+        ]
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink()
+
+
+def _refusal(attempt: Callable[[], None]) -> OSError | None:
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno in NOT_OFFERED:
+            return error
+        raise
+    return None
 
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # an fsync does not know its file's name
     finally:
         os.close(descriptor)
 
