@@ -8,12 +8,14 @@ from preprocessing.sources.hub import HubDataset
 from preprocessing.sources.jsonl import read_jsonl
 from preprocessing.sources.lines import END_OF_FILE, Lines
 from preprocessing.sources.local import check_unchanged
-from preprocessing.sources.mediawiki import read_pages
+from preprocessing.sources.mediawiki import PAGE_END, read_pages, read_site
 from preprocessing.sources.records import Limits, Record, Skipped
 from preprocessing.sources.text import read_text
 from preprocessing.sources.types import Slice, Source, Unit
+from preprocessing.sources.wiki.names import Site
 
 Span = tuple[int, int]
+ENDINGS = {"jsonl": b"\n", "mediawiki": PAGE_END}
 
 
 class Reader:
@@ -30,6 +32,7 @@ class Reader:
         self._names = {source.name: source.unit_names() for source in sources}
         self._max_document_bytes = max_document_bytes
         self._checked: set[str] = set()
+        self._sites: dict[str, Site] = {}
         self._datasets: dict[str, HubDataset] = {}
         self._open: tuple[str, int, Lines] | None = None  # path, the raw position up to which it was read
 
@@ -70,14 +73,14 @@ class Reader:
     ) -> Generator[Record, None, Span]:
         first_raw, until_raw = _cut(unit.bytes, part, parts)
         until_raw = END_OF_FILE if part == parts - 1 else until_raw
-        lines = self._lines(unit, first_raw)
+        lines = self._lines(unit, first_raw, ENDINGS[kind])
         try:
             lines.enter(first_raw)
             start = lines.position
             if kind == "jsonl":
                 yield from read_jsonl(lines, until_raw, name, limits)
             else:
-                start = yield from read_pages(lines, first_raw, until_raw, name, limits)
+                yield from read_pages(lines, until_raw, name, limits, self._site(unit, name))
             if lines.damage and first_raw <= lines.damage.raw < until_raw:
                 yield Skipped(lines.damage.reason, name, lines.damage.detail)
         except BaseException:  # also a caller that stops half-way: nothing goes on from there
@@ -89,14 +92,19 @@ class Reader:
             lines.close()
         return start, lines.position
 
-    def _lines(self, unit: Unit, first_raw: int) -> Lines:
+    def _site(self, unit: Unit, name: str) -> Site:
+        if unit.path not in self._sites:
+            self._sites[unit.path] = read_site(Path(unit.path), name)
+        return self._sites[unit.path]
+
+    def _lines(self, unit: Unit, first_raw: int, ending: bytes) -> Lines:
         kept, self._open = self._open, None
         if kept is not None:
             path, reached_raw, lines = kept
             if path == unit.path and reached_raw <= first_raw:
                 return lines
             lines.close()
-        return Lines(Path(unit.path), unit.bytes, self._max_document_bytes)
+        return Lines(Path(unit.path), unit.bytes, self._max_document_bytes, ending)
 
     def _check(self, unit: Unit) -> None:
         if unit.path not in self._checked:
