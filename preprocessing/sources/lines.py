@@ -94,8 +94,9 @@ class Lines:
             return None
         start = self._block_start + self._at
         raw = self._block.raw if self._compressed else start
-        end = self._block.data.find(self._ending, self._at) + len(self._ending)
-        if self._at < end <= self._at + self.max_line_bytes:
+        found = self._block.data.find(self._ending, self._at)
+        end = found + len(self._ending)
+        if found >= 0 and end <= self._at + self.max_line_bytes:
             text = self._block.data[self._at : end]
             self._at = end
             return Line(start, raw, text, len(text))
