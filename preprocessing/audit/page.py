@@ -16,6 +16,7 @@ from preprocessing.audit.pictures import (
     sentence_panel,
     source_panel,
 )
+from preprocessing.audit.stream import left_out_lines
 
 Panel = Callable[[Axes, Mapping[str, Any]], None]
 
@@ -138,6 +139,8 @@ def _tables(figures: Mapping[str, Any]) -> str:
         columns = list(next(iter(sources.values())))
         rows = [[name, *(_cell(column, row[column]) for column in columns)] for name, row in sources.items()]
         parts.append("<h2>Sources</h2>\n" + _table(["", *(column.replace("_", " ") for column in columns)], rows))
+    if left_out := left_out_lines(figures.get("left_out", {})):
+        parts.append("<h2>Left out</h2>\n" + "\n".join(f"<p>{escape(line)}</p>" for line in left_out))
     lengths = {"document": figures.get("document_tokens"), "sentence": figures.get("sentence_tokens")}
     rows = [[f"tokens of a {what}", *_quantiles(found)] for what, found in lengths.items() if found]
     if rows:

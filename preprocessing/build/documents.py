@@ -10,6 +10,7 @@ from preprocessing.sources.records import Dropped, RawDocument, Skipped
 from preprocessing.text.clean import clean, count_words, digest
 from preprocessing.text.language import detect
 
+COUNTERS = ("dropped", "dropped_lines", "skipped", "dropped_markup", "unknown_templates")
 EXAMPLES = 20  # skipped records that are named; the others are counted
 
 
@@ -24,12 +25,17 @@ class KeptDocument(NamedTuple):
 
 @dataclass
 class Tally:
-    """What happened to records: `read` counts documents, kept and dropped; `skipped` counts what is no document."""
+    """What happened to records: `read` counts documents, kept and dropped; `skipped` counts what is no document.
+
+    Of the documents that were kept: `dropped_lines` by reason, `dropped_markup` by kind, `unknown_templates` by name.
+    """
 
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_lines: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    dropped_markup: Counter[str] = field(default_factory=Counter)
+    unknown_templates: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     def skip(self, record: Skipped) -> None:
@@ -41,7 +47,7 @@ class Tally:
     def add(self, other: Self) -> None:
         """Count another tally's records, too."""
         self.read += other.read
-        for name in ("dropped", "dropped_lines", "skipped"):
+        for name in COUNTERS:
             getattr(self, name).update(getattr(other, name))
         self.examples = (self.examples + other.examples)[:EXAMPLES]
 
@@ -52,7 +58,7 @@ class Tally:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `as_json`."""
-        counters = {name: Counter(fields[name]) for name in ("dropped", "dropped_lines", "skipped")}
+        counters = {name: Counter(fields[name]) for name in COUNTERS}
         return cls(read=fields["read"], examples=list(fields["examples"]), **counters)
 
 
@@ -86,6 +92,10 @@ def kept_documents(
             tally.dropped[reason] += 1
             continue
         tally.dropped_lines.update(cleaned.dropped_lines)
+        if record.removed is not None:
+            tally.dropped_lines.update(record.removed.lines)
+            tally.dropped_markup.update(record.removed.markup)
+            tally.unknown_templates.update(record.removed.templates)
         draw = int.from_bytes(hashlib.blake2b(digest(cleaned.paragraphs), digest_size=8, key=key).digest())
         yield KeptDocument(record, cleaned.paragraphs, words, draw)
 
