@@ -1,6 +1,7 @@
 """From a source's records to the documents that a corpus keeps, each drop and skip counted by reason."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,13 +63,16 @@ class Tally:
         return cls(read=fields["read"], examples=list(fields["examples"]), **counters)
 
 
-def check_skipped(tally: Tally, max_bad: int) -> None:
-    """ValueError if more records than --max-bad were skipped."""
+def check_skipped(tally: Tally, max_bad: int, share: float = 1.0) -> None:
+    """ValueError if more records than --max-bad were skipped. `share`: of the input, as far as the tally has seen it."""
     count = tally.skipped.total()
     if count > max_bad:
         more = f" (and {count - 1} more)" if count > 1 else ""
+        seen = "" if share == 1 else f"; {share:.2%} of the input was looked at"
+        accepted = count if share == 1 else math.ceil(1.2 * count / share)  # a fifth more than is likely
         raise ValueError(
-            f"{tally.examples[0]}{more}; mend the source, or accept so many bad records: --max-bad {count} (it is {max_bad})"
+            f"{tally.examples[0]}{more}{seen}; mend the source, or accept so many bad records: --max-bad {accepted} "
+            f"(it is {max_bad})"
         )
 
 
@@ -77,10 +81,15 @@ def kept_documents(
 ) -> Iterator[KeptDocument]:
     """Clean documents and drop the short ones and those of another language. ValueError: too many bad records."""
     key = f"held out {settings['seed']}".encode()
+    records = iter(records)
     for record in records:
         if isinstance(record, Skipped):
             tally.skip(record)
-            check_skipped(tally, max_bad)
+            if tally.skipped.total() > max_bad:
+                for other in records:  # how many there are, so that the advice need not be given again
+                    if isinstance(other, Skipped):
+                        tally.skip(other)
+                check_skipped(tally, max_bad)
             continue
         tally.read += 1
         if isinstance(record, Dropped):

@@ -34,7 +34,7 @@ SLICES_FOLDER = "slices"
 _OURS = re.compile(
     rf"({re.escape(PLAN_FILE)}|tokenizer-[0-9a-f]{{16}}\.model)({re.escape(WRITING)}.*)?|{SLICES_FOLDER}|corpus-.*-\d+"
 )
-PACKAGES = ("datasets", "mwparserfromhell", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
+PACKAGES = ("datasets", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
 SLICE_MB = (8.0, 64.0)  # what a thousandth of the input is held within, as the files are on disk
 MOST_SLICES = 10_000  # by default; a rank of a training job maps two shards of each, and Linux allows 65,530 maps
 

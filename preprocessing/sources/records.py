@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 from preprocessing.sources.wiki.removed import Removed
 
+HINT = "PATH#COLUMN, hf:ID#COLUMN"
+"""How a source is told which column holds the text."""
+
 
 class RawDocument(NamedTuple):
     """A document as its source holds it. `where` says file and position, for messages; it holds no absolute path.
@@ -49,7 +52,8 @@ def document_of(row: Mapping[str, Any], where: str, limits: Limits) -> Record:
     """One row of JSON, parquet or a hub dataset as a record. Without an `id`, a document is called by its place."""
     if limits.column not in row:
         columns = ", ".join(sorted(map(str, row))) or "none"
-        return Skipped("no text column", where, f"expected a column {limits.column!r}; columns here: {plain(columns)}")
+        detail = f"expected a column {limits.column!r}; columns here: {plain(columns)}; name the one with the text: {HINT}"
+        return Skipped("no text column", where, detail)
     text, title, id_ = row[limits.column], row.get("title"), row.get("id")
     if isinstance(text, bytes):  # a binary column of parquet
         try:
