@@ -37,6 +37,7 @@ _UNSPACED = re.compile(
     "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
     "|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+)"
 )
+_IS_UNSPACED = re.compile(_UNSPACED.pattern.replace("]+|([", "").replace("]+)", "]"))
 _UNSPACED_WORD, _UNSPACED_WORD_ALPHABETIC = 2, 4
 _WORDLIKE = re.compile(r"[^\W_]")
 
@@ -168,14 +169,18 @@ def paragraphs(text: str) -> list[str]:
 
 def count_words(document: list[str]) -> int:
     """Words of a document's paragraphs: what stands between spaces; of scripts without spaces, as many as would be usual."""
-    text = "\n".join(document)
-    if text.isascii() or not _UNSPACED.search(text):
-        return text.count(" ") + len(document)
+    words = "\n".join(document).count(" ") + len(document)
+    for paragraph in document:
+        if not paragraph.isascii() and _IS_UNSPACED.search(paragraph):
+            words += _words_without_spaces(paragraph) - paragraph.count(" ") - 1
+    return words
+
+
+def _words_without_spaces(paragraph: str) -> int:
     words = 0
-    for run in _UNSPACED.finditer(text):
+    for run in _UNSPACED.finditer(paragraph):
         words += -(-len(run[0]) // (_UNSPACED_WORD_ALPHABETIC if run[1] else _UNSPACED_WORD))
-    rest = _UNSPACED.sub(" ", text).split()
-    return words + sum(any(map(str.isalnum, word)) for word in rest)
+    return words + sum(any(map(str.isalnum, word)) for word in _UNSPACED.sub(" ", paragraph).split())
 
 
 def digest(document: list[str]) -> bytes:

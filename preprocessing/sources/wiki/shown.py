@@ -59,7 +59,7 @@ def lines_of(arguments: Arguments) -> str | None:
 def labelled(label: str) -> Show:
     def show(arguments: Arguments) -> str | None:
         shown = "–".join(item.strip() for item in arguments.positional[:2] if item.strip())
-        return label + shown if shown else None
+        return label + shown if shown else label.strip() or None
 
     return show
 

@@ -114,10 +114,15 @@ def is_inline_code(tag: Tag) -> bool:
 
 def end_of_gallery(text: str, at: int) -> int:
     """Behind a gallery's tag that is never closed: where the lines that name files end."""
-    while True:
+    reached = at
+    while at < len(text):
         begin = at + 1 if text.startswith("\n", at) else at
         end = text.find("\n", begin)
         end = len(text) if end < 0 else end
-        if end <= begin or not _EXTENSION.search(text[begin:end]):
-            return at
-        at = end
+        line = text[begin:end]
+        if _EXTENSION.search(line):
+            reached = end
+        elif line.strip():
+            break
+        at = max(end, at + 1)
+    return reached

@@ -58,7 +58,7 @@ def test_namespaces_are_those_of_the_export() -> None:
         ('He <ref name="a left. She <small>stayed.', "He left. She stayed."),
         ("One.<!-- a note that\nnever ends\n\nTwo.", "One.\nTwo."),
         ("One.<!-- a --> Two.<!---->", "One. Two."),
-        ("<gallery>\nFile:a.jpg|A\nb.png|B\nThe town is old.", "The town is old."),
+        ("<gallery>\nFile:a.jpg|A\n\nb.png|B\nThe town is old.", "The town is old."),
         ("A.<ref>Smith 1990. B.<ref>Jones</ref> C.", "A.Smith 1990. B. C."),
         ("{| class=x\n|-\n! a !! b\n| c\n\nThe war ended.\n== Peace ==\nIt came.", "The war ended.\nPeace\nIt came."),
         ("{{Infobox town\n| name = X\n| area = 5\n\n'''X''' is a town.", "X is a town."),
