@@ -20,6 +20,8 @@ from preprocessing.audit.stream import (
     counts_of,
     duplicate_checks,
     frequency_figures,
+    left_out_figures,
+    left_out_lines,
     length_figures,
     limit_checks,
     source_figures,
@@ -74,6 +76,7 @@ def audit(
     checks += [check, tokenizer_check]
     figures: dict[str, Any] = {"directory": str(directory), "vocab_size": manifest.vocab_size, "seed": seed}
     figures |= {"settings": manifest.settings, "versions": manifest.versions}
+    figures["left_out"] = left_out_figures(manifest)
     if not stored:
         return Audit(tuple(checks), figures)
     counts = _counted(stored, manifest.vocab_size, say)
@@ -182,6 +185,8 @@ def table(found: Audit) -> str:
     for check in found.checks:
         lines.append(f"{'ok  ' if check.passed else 'FAIL'}  {check.name.ljust(width)}  {check.found}")
         lines.append(f"      {' ' * width}  expected {check.expected}")
+    if left_out := left_out_lines(found.figures["left_out"]):
+        lines += ["", *left_out]
     failed = [check.name for check in found.checks if not check.passed]
     verdict = f"{len(failed)} FAILED: {', '.join(failed)}" if failed else "all passed"
     return "\n".join([*lines, "", f"{len(found.checks)} checks, {verdict}"])

@@ -16,6 +16,7 @@ from preprocessing.audit.panels import (
     sentence_panel,
     source_panel,
 )
+from preprocessing.audit.stream import left_out_lines
 from preprocessing.base.page import render
 from preprocessing.base.plots import Panel, pictures
 
@@ -54,6 +55,7 @@ def page(found: Audit) -> str:
         amounts=_amounts(figures),
         drawn=pictures((panel.__name__, _of(figures, panel), caption) for _, panel, caption in shown),
         sources=_sources(figures),
+        left_out=left_out_lines(figures.get("left_out", {})),
         lengths=_lengths(figures),
         frequency=figures.get("token_frequency"),
         samples=figures.get("samples"),

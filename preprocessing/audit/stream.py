@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from preprocessing.corpus.reader import (
 
 DUPLICATE_LIMIT = 0.001
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TEMPLATES_SHOWN = 10
 RANKS = 200  # points of the rank-frequency curve
 
 
@@ -268,3 +269,29 @@ def source_figures(manifest: Manifest, shards: Sequence[ShardCounts], seq_len: i
         for row in figures.values():
             row[share] = row[of] / whole if whole else 0.0
     return figures
+
+
+def left_out_figures(manifest: Manifest) -> dict[str, dict[str, dict[str, int]]]:
+    """Of each source, what the corpus does not hold of it, by reason, the most frequent first; only what there is."""
+    figures = {}
+    for source in manifest.sources:
+        found = {
+            "documents": source.dropped,
+            "lines": source.dropped_lines,
+            "records that are no document": source.skipped,
+            "markup": source.dropped_markup,
+            "unknown templates": source.unknown_templates,
+        }
+        ordered = {what: dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))) for what, counts in found.items()}
+        ordered["unknown templates"] = dict(list(ordered["unknown templates"].items())[:TEMPLATES_SHOWN])
+        figures[source.name] = {what: counts for what, counts in ordered.items() if counts}
+    return figures
+
+
+def left_out_lines(figures: Mapping[str, Mapping[str, Mapping[str, int]]]) -> list[str]:
+    """The same in words, a line each: `wiki, documents left out: 99 redirect, 1 too short`."""
+    return [
+        f"{source}, {what} left out: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        for source, kinds in figures.items()
+        for what, counts in kinds.items()
+    ]

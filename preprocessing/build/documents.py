@@ -1,6 +1,7 @@
 """From a source's records to the documents that a corpus keeps, each drop and skip counted by reason."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from preprocessing.sources.records import Dropped, RawDocument, Skipped
 from preprocessing.text.clean import clean, count_words, digest
 from preprocessing.text.language import detect
 
+COUNTERS = ("dropped", "dropped_lines", "skipped", "dropped_markup", "unknown_templates")
 EXAMPLES = 20  # skipped records that are named; the others are counted
 
 
@@ -26,12 +28,17 @@ class KeptDocument(NamedTuple):
 
 @dataclass
 class Tally:
-    """What happened to records: `read` counts documents, kept and dropped; `skipped` counts what is no document."""
+    """What happened to records: `read` counts documents, kept and dropped; `skipped` counts what is no document.
+
+    Of the documents that were kept: `dropped_lines` by reason, `dropped_markup` by kind, `unknown_templates` by name.
+    """
 
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_lines: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    dropped_markup: Counter[str] = field(default_factory=Counter)
+    unknown_templates: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 
     def skip(self, record: Skipped) -> None:
@@ -43,7 +50,7 @@ class Tally:
     def add(self, other: Self) -> None:
         """Count another tally's records, too."""
         self.read += other.read
-        for name in ("dropped", "dropped_lines", "skipped"):
+        for name in COUNTERS:
             getattr(self, name).update(getattr(other, name))
         self.examples = (self.examples + other.examples)[:EXAMPLES]
 
@@ -54,17 +61,20 @@ class Tally:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """The inverse of `as_json`."""
-        counters = {name: Counter(fields[name]) for name in ("dropped", "dropped_lines", "skipped")}
+        counters = {name: Counter(fields[name]) for name in COUNTERS}
         return cls(read=fields["read"], examples=list(fields["examples"]), **counters)
 
 
-def check_skipped(tally: Tally, max_bad: int) -> None:
-    """ValueError if more records than --max-bad were skipped."""
+def check_skipped(tally: Tally, max_bad: int, share: float = 1.0) -> None:
+    """ValueError if more records than --max-bad were skipped. `share`: of the input, as far as the tally has seen it."""
     count = tally.skipped.total()
     if count > max_bad:
         more = f" (and {count - 1} more)" if count > 1 else ""
+        seen = "" if share == 1 else f"; {share:.2%} of the input was looked at"
+        accepted = count if share == 1 else math.ceil(1.2 * count / share)  # a fifth more than is likely
         raise ValueError(
-            f"{tally.examples[0]}{more}; mend the source, or accept so many bad records: --max-bad {count} (it is {max_bad})"
+            f"{tally.examples[0]}{more}{seen}; mend the source, or accept so many bad records: --max-bad {accepted} "
+            f"(it is {max_bad})"
         )
 
 
@@ -73,10 +83,15 @@ def kept_documents(
 ) -> Iterator[KeptDocument]:
     """Clean documents and drop the short ones and those of another language. ValueError: too many bad records."""
     key = f"held out {settings.seed}".encode()
+    records = iter(records)
     for record in records:
         if isinstance(record, Skipped):
             tally.skip(record)
-            check_skipped(tally, max_bad)
+            if tally.skipped.total() > max_bad:
+                for other in records:  # how many there are, so that the advice need not be given again
+                    if isinstance(other, Skipped):
+                        tally.skip(other)
+                check_skipped(tally, max_bad)
             continue
         tally.read += 1
         if isinstance(record, Dropped):
@@ -88,6 +103,10 @@ def kept_documents(
             tally.dropped[reason] += 1
             continue
         tally.dropped_lines.update(cleaned.dropped_lines)
+        if record.removed is not None:
+            tally.dropped_lines.update(record.removed.lines)
+            tally.dropped_markup.update(record.removed.markup)
+            tally.unknown_templates.update(record.removed.templates)
         text = digest(cleaned.paragraphs)
         draw = int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest())
         yield KeptDocument(record, cleaned.paragraphs, words, text, draw)

@@ -16,6 +16,8 @@ from preprocessing.build.survey import check_kept
 from preprocessing.corpus.manifest import SPLITS, ShardInfo, SourceInfo
 from preprocessing.text.duplicates import later_rows
 
+TEMPLATES = 1000  # unknown ones that a manifest names: a whole Wikipedia has a hundred thousand
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -91,6 +93,8 @@ def source_infos(
                 dropped_lines=dict(tally.dropped_lines),
                 skipped=dict(tally.skipped),
                 skipped_examples=tuple(tally.examples),
+                dropped_markup=dict(+tally.dropped_markup),
+                unknown_templates=most_frequent(tally.unknown_templates, TEMPLATES),
                 duplicate_ids=_duplicate_ids(folder, [finished[at] for at in own], [lost[at] for at in own]),
                 origin=source.origin,
                 files=source.files(),
@@ -99,6 +103,11 @@ def source_infos(
     check_gates(infos, plan.gates, {source.name: source.declared_rows for source in plan.sources})
     times = epochs({info.name: info.tokens["train"] for info in infos}, plan.settings.epochs, plan.settings.weights)
     return tuple(replace(info, epochs=times[info.name]) for info in infos)
+
+
+def most_frequent(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """The most frequent names; of equally frequent ones the first by name."""
+    return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:most])
 
 
 def _by_split(shards: Sequence[ShardInfo], source: str, what: str) -> dict[str, int]:

@@ -38,7 +38,7 @@ SLICES_FOLDER = "slices"
 _OURS = re.compile(
     rf"({re.escape(PLAN_FILE)}|tokenizer-[0-9a-f]{{16}}\.model)({re.escape(WRITING)}.*)?|{SLICES_FOLDER}|corpus-.*-\d+"
 )
-PACKAGES = ("datasets", "mwparserfromhell", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
+PACKAGES = ("datasets", "numpy", "py3langid", "pyarrow", "rensa", "sentencepiece")
 Counted = Literal["documents", "words"]  # what a source can be expected to yield
 
 

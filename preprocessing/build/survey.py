@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from preprocessing.build.documents import Tally, kept_documents
+from preprocessing.build.documents import Tally, check_skipped, kept_documents
 from preprocessing.build.plan import Gates
 from preprocessing.build.settings import PlannedSettings
 from preprocessing.build.slices import reader
@@ -19,6 +19,7 @@ from preprocessing.text.tokenizer import TextSample
 
 SURVEY_MB = 64.0
 DRAWS = 1 << 64
+MAX_BAD = 1 << 62  # all are counted; whether they are too many is seen when all are
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ class _Task(NamedTuple):
     slice: Slice
     fraction: float  # of its source that is surveyed
     settings: PlannedSettings
-    max_bad: int
 
 
 class _Found(NamedTuple):
@@ -56,7 +56,7 @@ def survey(
     A document is held out if its draw, a seeded hash of its text, is below `heldout_fraction`: nobody has to know the other
     documents. A source none of whose surveyed documents is that low gives the lowest one it has (of two or more).
     """
-    tasks, fractions = _tasks(sources, cuts, settings, gates)
+    tasks, fractions = _tasks(sources, cuts, settings)
     tallies = {source.name: Tally() for source in sources}
     draws: dict[str, list[int]] = {source.name: [] for source in sources}
     sample = TextSample(settings.seed, settings.sample_characters)
@@ -68,6 +68,10 @@ def survey(
         done(found)
 
     work(_survey_slice, tasks, partial(reader, tuple(sources), settings), workers, collect)
+    skipped = Tally()
+    for found in tallies.values():
+        skipped.add(found)
+    check_skipped(skipped, gates.max_bad, len(tasks) / len(cuts))
     limits = {}
     for source in sources:
         whole = fractions[source.name] == 1
@@ -81,9 +85,7 @@ def survey(
     return Survey(limits, sample.paragraphs(without=lambda tag: tag[1] in heldout))
 
 
-def _tasks(
-    sources: Sequence[Source], cuts: Sequence[Slice], settings: PlannedSettings, gates: Gates
-) -> tuple[list[_Task], dict[str, float]]:
+def _tasks(sources: Sequence[Source], cuts: Sequence[Slice], settings: PlannedSettings) -> tuple[list[_Task], dict[str, float]]:
     tasks, fractions = [], {}
     most = max(1, round(SURVEY_MB / settings.slice_mb))
     for source in sources:
@@ -91,14 +93,14 @@ def _tasks(
         count = min(len(own), most)
         fractions[source.name] = count / len(own)
         chosen = [own[i * len(own) // count] for i in range(count)]
-        tasks += [_Task(one, fractions[source.name], settings, gates.max_bad) for one in chosen]
+        tasks += [_Task(one, fractions[source.name], settings) for one in chosen]
     return tasks, fractions
 
 
 def _survey_slice(reader: Reader, task: _Task) -> _Found:
     tally, draws = Tally(), []
     sample = TextSample(task.settings.seed, task.settings.sample_characters)
-    for document in kept_documents(reader.read(task.slice), task.settings, task.max_bad, tally):
+    for document in kept_documents(reader.read(task.slice), task.settings, MAX_BAD, tally):
         draws.append(document.draw)
         for paragraph in document.paragraphs:
             sample.add(paragraph, (task.slice.source, document.draw), task.fraction)
@@ -124,5 +126,18 @@ def check_kept(source: Source, tally: Tally, kept: int, min_words: int) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
         raise ValueError(
             f"source {source.name} ({where}): all {tally.read} documents were dropped ({reasons}); "
-            f"lower --min-words (it is {min_words}) or leave the source out"
+            f"{_remedy(source, tally, min_words)}"
         )
+
+
+def _remedy(source: Source, tally: Tally, min_words: int) -> str:
+    """What helps against the reasons that there are."""
+    advice = {
+        "too short": f"lower --min-words (it is {min_words})",
+        "empty text": "name the column with the text (#COLUMN)",
+        "not in language": "leave --language out",
+    }
+    if source.kind not in ("jsonl", "parquet", "hub"):
+        del advice["empty text"]
+    found = [what for reason, what in advice.items() if any(name.startswith(reason) for name in tally.dropped)]
+    return " or ".join([*found, "leave the source out"])

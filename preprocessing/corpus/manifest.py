@@ -39,7 +39,9 @@ class SourceInfo:
 
     `words` are white-space words of the kept documents. `dropped` is reason -> documents, `dropped_lines` reason -> lines of
     the others, `skipped` reason -> records that were no document (a broken line, say), the first of which `skipped_examples`
-    names. `duplicate_ids` counts kept documents whose id an earlier one has, too. `epochs` says how often an epoch of
+    names. Of wiki markup: `dropped_markup` is kind -> pieces left out of the kept documents (tables, formulas, …), and
+    `unknown_templates` name -> how often, of the most frequent templates that no table knows, and whose text is missing.
+    `duplicate_ids` counts kept documents whose id an earlier one has, too. `epochs` says how often an epoch of
     training reads the source's train split. A source is identified by `origin` (its kind, and what pins it: a hub revision, a
     version of Python) and by `files` ({path: file name, bytes, sha256}).
     """
@@ -54,6 +56,8 @@ class SourceInfo:
     dropped_lines: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_examples: tuple[str, ...] = ()
+    dropped_markup: dict[str, int] = field(default_factory=dict)
+    unknown_templates: dict[str, int] = field(default_factory=dict)
     duplicate_ids: int = 0
     epochs: float = 1.0
     origin: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from preprocessing.sources.hub_files import SPLIT, Pinned, pin
+from preprocessing.sources.hub_files import SPLIT, Pinned, pin, schema_clash
 from preprocessing.sources.parquet import batch_records, wanted_columns
 from preprocessing.sources.records import Limits, Record
 from preprocessing.sources.types import Source, Unit
@@ -28,7 +28,7 @@ def hub_source(name: str, id_: str, *, config: str, revision: str, column: str, 
     """
     with _one_line(id_):
         pinned = pin(id_, config, revision)
-        data = _load(pinned, streaming)
+        data = _load(pinned, streaming, id_)
         if data.features is not None:
             wanted_columns(data.features.arrow_schema, f"dataset {id_}", Limits(name, column, 0))
         mtime_ns = pinned.touched()
@@ -70,7 +70,7 @@ class HubDataset:
             found: str | int = pinned.content_sha256() if touched else pinned.revision or revision
             if found != revision:
                 raise ValueError(f"dataset {self._id}: is {found}, expected {revision} as planned; start again")
-            self._data = _load(pinned, self._streaming)
+            self._data = _load(pinned, self._streaming, self._id)
             planned = len(source.units) if self._streaming else source.units[0].rows
             found = self._data.num_shards if self._streaming else len(self._data)
             if found != planned:
@@ -99,12 +99,19 @@ class HubDataset:
             yield data[at : min(at + BATCH_ROWS, last)]
 
 
-def _load(pinned: Pinned, streaming: bool) -> Any:
+def _load(pinned: Pinned, streaming: bool, what: str) -> Any:
     """What datasets.load_dataset does, with the builder that is pinned."""
     if streaming:
         splits = pinned.builder.as_streaming_dataset()
     else:
-        pinned.builder.download_and_prepare()
+        try:
+            pinned.builder.download_and_prepare()
+        except Exception as error:
+            if clash := schema_clash(pinned.builder):
+                raise ValueError(
+                    f"dataset {what}: {clash}; a set's files need the same columns: convert one, or give each its own --source"
+                ) from error
+            raise
         splits = pinned.builder.as_dataset()
     if SPLIT not in splits:
         raise ValueError(f"no split {SPLIT!r}; splits here: {', '.join(map(str, splits))}")
@@ -117,9 +124,13 @@ def _one_line(id_: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = " ".join(str(error).split())
+        cause: BaseException = error
+        while cause.__cause__ is not None and "dataset" in type(cause).__name__.lower():  # "an error occurred": which one?
+            cause = cause.__cause__
+        text = " ".join(str(cause).split())
         if not text.startswith("dataset "):
-            text = f"dataset {id_}: {text} ({type(error).__name__}); {REMEDY}"
+            remedy = "mend its files" if Path(id_).is_dir() else REMEDY
+            text = f"dataset {id_}: {text} ({type(cause).__name__}); {remedy}"
         elif isinstance(error, FileNotFoundError):
             text = f"{text}; {REMEDY}"
         raise (OSError if isinstance(error, OSError) else ValueError)(text) from error

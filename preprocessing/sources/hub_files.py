@@ -152,6 +152,31 @@ def _train_files(builder: Any) -> tuple[Path, ...]:
     return tuple(map(Path, (builder.config.data_files or {}).get(SPLIT, ())))
 
 
+def schema_clash(builder: Any) -> str:
+    """Which column is of another type in one local parquet file than in another, or only in one of them; "" if none is."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first: dict[str, tuple[str, str]] = {}  # column -> type, file
+    names: list[str] = []
+    for path in _train_files(builder):
+        if path.suffix != ".parquet" or not path.is_file():
+            continue
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError):
+            return ""
+        for field in schema:
+            type_, file = first.setdefault(field.name, (str(field.type), path.name))
+            if type_ != str(field.type):
+                return f"column {field.name!r} is {type_} in {file}, {field.type} in {path.name}"
+        if names and set(schema.names) != set(names):
+            column = min(set(schema.names) ^ set(names))
+            return f"column {column!r} is only in {'' if column in schema.names else 'the files before '}{path.name}"
+        names = schema.names
+    return ""
+
+
 def _declared_rows(builder: Any) -> int:
     splits = builder.info.splits or {}
     return (splits[SPLIT].num_examples or 0) if SPLIT in splits else 0

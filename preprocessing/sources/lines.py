@@ -1,4 +1,6 @@
-"""Lines out of a plain, gzip or bzip2 file: bounded in memory, each with its place, from any part of the file on.
+"""Lines out of a plain or compressed file: bounded in memory, each with its place, from any part of the file on.
+
+What ends a line may be more than a line break: the pages of a dump are "lines" that end with </page>, wherever they stand.
 
 A part of a file owns the lines that start in its range of raw (compressed) bytes; so every line has one owner, whatever
 the parts. Only a plain file can be entered in the middle: of a compressed one what lies before is decompressed and thrown
@@ -29,9 +31,10 @@ class Line(NamedTuple):
 class Lines:
     """The lines of one file, forwards. `damage` is set where compressed data break off: there are no lines behind."""
 
-    def __init__(self, path: Path, file_bytes: int, max_line_bytes: int) -> None:
+    def __init__(self, path: Path, file_bytes: int, max_line_bytes: int, ending: bytes = b"\n") -> None:
         self.damage: Damage | None = None
         self._path = path
+        self._ending = ending
         self._file_bytes = file_bytes
         self.max_line_bytes = max_line_bytes
         self._compressed = is_compressed(path.name)
@@ -74,10 +77,11 @@ class Lines:
         if self._compressed:
             self._skip_compressed(raw)
         elif raw > self.position:
-            # From one byte before: if that one is a line's end, the line at `raw` is whole.
-            self._file.seek(raw - 1)
+            # From an ending's length before: if an ending stands just there, the line at `raw` is whole.
+            begin = max(0, raw - len(self._ending))
+            self._file.seek(begin)
             self._blocks = blocks_of(self._file, self._path.name)
-            self._block, self._at, self._block_start = Block(b"", raw - 1), 0, raw - 1
+            self._block, self._at, self._block_start = Block(b"", begin), 0, begin
             for _ in self._rest_of_line():
                 pass
 
@@ -90,8 +94,9 @@ class Lines:
             return None
         start = self._block_start + self._at
         raw = self._block.raw if self._compressed else start
-        end = self._block.data.find(b"\n", self._at) + 1
-        if 0 < end <= self._at + self.max_line_bytes:
+        found = self._block.data.find(self._ending, self._at)
+        end = found + len(self._ending)
+        if found >= 0 and end <= self._at + self.max_line_bytes:
             text = self._block.data[self._at : end]
             self._at = end
             return Line(start, raw, text, len(text))
@@ -107,34 +112,45 @@ class Lines:
 
     def _long_line(self, start: int, raw: int) -> Line | None:
         pieces: list[bytes] = []
-        size, ending = 0, b""
+        size, last = 0, b""
         for piece in self._rest_of_line():
             if size <= self.max_line_bytes + len(NEWLINES):
                 pieces.append(piece)
             size += len(piece)
-            ending = (ending + piece)[-2:]
-        if self.damage and not ending.endswith(b"\n"):
+            last = (last + piece)[-max(2, len(self._ending)) :]
+        if self.damage and not last.endswith(self._ending):
             return None  # cut off: no line
-        content_bytes = size - (len(ending) - len(ending.rstrip(NEWLINES)))
+        content_bytes = size - (len(last) - len(last.rstrip(NEWLINES)))
         return Line(start, raw, b"".join(pieces) if content_bytes <= self.max_line_bytes else None, size)
 
-    def _rest_of_line(self) -> Iterator[bytes]:
-        """What is left of the line, piece by piece, each at most a block."""
+    def _rest_of_line(self, before: bytes = b"") -> Iterator[bytes]:
+        """What is left of the line, piece by piece, each at most a block. `before`: its last bytes that were passed already."""
         while self._fill():
-            end = self._block.data.find(b"\n", self._at) + 1
-            piece = self._block.data[self._at : end or None]
+            length = self._length_to_ending(before)
+            piece = self._block.data[self._at : None if length is None else self._at + length]
             self._at += len(piece)
             yield piece
-            if end:
+            if length is not None:
                 return
+            before = (before + piece)[-len(self._ending) :]
+
+    def _length_to_ending(self, before: bytes) -> int | None:
+        """How many bytes of the block are the line's, if it ends there; the ending may begin in `before`, the block before."""
+        size = len(self._ending)
+        overlap = before[max(0, len(before) - size + 1) :]
+        straddling = (overlap + self._block.data[self._at : self._at + size - 1]).find(self._ending) if overlap else -1
+        if straddling >= 0:
+            return straddling + size - len(overlap)
+        found = self._block.data.find(self._ending, self._at)
+        return found + size - self._at if found >= 0 else None
 
     def _skip_compressed(self, raw: int) -> None:
-        whole = True  # whether what was skipped ends with a line
+        last, skipped = b"", False
         while self._fill() and self._block.raw < raw:
-            whole = self._block.data.endswith(b"\n")
+            last, skipped = (last + self._block.data[self._at :])[-len(self._ending) :], True
             self._at = len(self._block.data)
-        if not whole:
-            for _ in self._rest_of_line():
+        if skipped and last != self._ending:
+            for _ in self._rest_of_line(last):
                 pass
 
     def _fill(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.sources.records import Limits, Record, document_of, invalid_utf8
+from preprocessing.sources.records import HINT, Limits, Record, document_of, invalid_utf8
 
 BATCH_ROWS = 64
 BUFFER_BYTES = 1 << 20
@@ -52,15 +52,18 @@ def wanted_columns(schema: pa.Schema, what: str, limits: Limits) -> list[str]:
     """The columns to read. ValueError: there is no text column of that name, or it holds something else."""
     if limits.column not in schema.names:
         columns = ", ".join(schema.names) or "none"
+        raise ValueError(f"{what}: no column {limits.column!r}; columns here: {columns}; name the one with the text: {HINT}")
+    wanted = [limits.column, *(c for c in ("id", "title") if c in schema.names and c != limits.column)]
+    if twice := [column for column in wanted if schema.names.count(column) > 1]:
         raise ValueError(
-            f"{what}: no column {limits.column!r}; columns here: {columns}; name the one with the text: hf:ID#COLUMN"
+            f"{what}: {schema.names.count(twice[0])} columns are called {twice[0]!r}, expected one; rename the others"
         )
     type_ = schema.field(limits.column).type
     values = type_.value_type if pa.types.is_dictionary(type_) else type_
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     if not any(is_kind(values) for is_kind in (*kinds, pa.types.is_binary, pa.types.is_large_binary)):
-        raise ValueError(f"{what}: column {limits.column!r} is of type {type_}, expected string; name another: hf:ID#COLUMN")
-    return [limits.column, *(c for c in ("id", "title") if c in schema.names and c != limits.column)]
+        raise ValueError(f"{what}: column {limits.column!r} is of type {type_}, expected string; name another: {HINT}")
+    return wanted
 
 
 def batch_records(batch: "pa.RecordBatch | pa.Table", first_row: int, name: str, limits: Limits) -> Iterator[Record]:

@@ -55,9 +55,12 @@ def _parse(argument: str, streaming: bool) -> tuple[Source, ...]:
         return (_hub(label or "books", target.removeprefix("books").removeprefix(":") or BOOKS_ID, argument, streaming),)
     if target.startswith("hf:"):
         return (_hub(label, target.removeprefix("hf:"), argument, streaming),)
+    if target.startswith("sentences:"):
+        return (local_source(label, target.removeprefix("sentences:"), sentences=True),)
     if not target or _WORD.match(target):
         raise ValueError(f"--source {argument}: no such source; {LEGAL}")
-    return (local_source(label, target),)
+    path, _, column = target.rpartition("#")
+    return (local_source(label, path, column=column) if path and column else local_source(label, target),)
 
 
 def _hub(label: str, dataset: str, argument: str, streaming: bool) -> Source:

@@ -3,15 +3,24 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from preprocessing.sources.wiki.removed import Removed
+
+HINT = "PATH#COLUMN, hf:ID#COLUMN"
+"""How a source is told which column holds the text."""
+
 
 class RawDocument(NamedTuple):
-    """A document as its source holds it. `where` says file and position, for messages; it holds no absolute path."""
+    """A document as its source holds it. `where` says file and position, for messages; it holds no absolute path.
+
+    `removed`: what its reader left out of the text, if it counts that.
+    """
 
     source: str
     id: str
     title: str
     text: str
     where: str
+    removed: Removed | None = None
 
 
 class Skipped(NamedTuple):
@@ -43,7 +52,8 @@ def document_of(row: Mapping[str, Any], where: str, limits: Limits) -> Record:
     """One row of JSON, parquet or a hub dataset as a record. Without an `id`, a document is called by its place."""
     if limits.column not in row:
         columns = ", ".join(sorted(map(str, row))) or "none"
-        return Skipped("no text column", where, f"expected a column {limits.column!r}; columns here: {plain(columns)}")
+        detail = f"expected a column {limits.column!r}; columns here: {plain(columns)}; name the one with the text: {HINT}"
+        return Skipped("no text column", where, detail)
     text, title, id_ = row[limits.column], row.get("title"), row.get("id")
     if isinstance(text, bytes):  # a binary column of parquet
         try:
@@ -57,7 +67,7 @@ def document_of(row: Mapping[str, Any], where: str, limits: Limits) -> Record:
     return document(text, plain(where if id_ is None else id_), plain("" if title is None else title), where, limits)
 
 
-def document(text: str, id_: str, title: str, where: str, limits: Limits) -> Record:
+def document(text: str, id_: str, title: str, where: str, limits: Limits, removed: Removed | None = None) -> Record:
     """A document, unless its text is blank or too long."""
     # A character is at most 4 bytes: the exact size is worth computing only near the limit.
     if len(text) * 4 > limits.max_document_bytes:
@@ -66,7 +76,7 @@ def document(text: str, id_: str, title: str, where: str, limits: Limits) -> Rec
             return too_long(size, where, limits)
     if not text or text.isspace():
         return Dropped("empty text")
-    return RawDocument(limits.source, id_, title, text, where)
+    return RawDocument(limits.source, id_, title, text, where, removed)
 
 
 def too_long(size: int, where: str, limits: Limits) -> Skipped:

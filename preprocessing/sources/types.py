@@ -1,7 +1,8 @@
 """Sources by name: what the command line says, what a plan keeps of it, and the slices that are read one at a time.
 
     builtin                                      Python's own reference and docstrings
-    PATH or LABEL=PATH                           local files of one kind; PATH may be a (quoted) glob
+    PATH[#COLUMN] or LABEL=PATH[#COLUMN]         local files of one kind; PATH may be a (quoted) glob
+    sentences:PATH                               text files with a sentence a line and blank lines between documents
     wikipedia[:CONFIG]                           hf:wikimedia/wikipedia, by default CONFIG 20231101.en
     books[:ID]                                   hf:ID, by default BOOKS_ID
     hf:ID[:CONFIG][@REVISION][#COLUMN]           a dataset of the Hugging Face hub, or a local directory of data files
@@ -20,10 +21,10 @@ from preprocessing.sources.records import plain
 
 BUILTIN = "builtin"
 LEGAL = (
-    "expected builtin, PATH or LABEL=PATH (*.jsonl, *.parquet, *.txt, *.xml; a glob in quotes), wikipedia[:CONFIG], books[:ID] "
-    "or hf:ID[:CONFIG][@REVISION][#COLUMN]"
+    "expected builtin, PATH[#COLUMN] or LABEL=PATH (*.jsonl, *.json, *.parquet, *.txt, *.xml; a glob in quotes), "
+    "sentences:PATH, wikipedia[:CONFIG], books[:ID] or hf:ID[:CONFIG][@REVISION][#COLUMN]"
 )
-UNCUT_KINDS = ("text", "builtin")
+UNCUT_KINDS = ("text", "json array", "builtin")
 
 
 @dataclass(frozen=True)

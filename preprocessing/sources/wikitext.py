@@ -1,125 +1,130 @@
-"""Wiki markup as plain paragraphs, one a line: the words of the prose, link texts and headings, and nothing else."""
+"""Wiki markup as plain paragraphs, one a line: the words of the prose, link texts and headings, and nothing else.
 
-# ruff: noqa: SIM905 (lists of words are best read as words)
-import html
+`wiki.scan` takes templates, links, tables and tags out and leaves marks; here the lines are laid out: headings, lists,
+apostrophes, addresses, entities (decoded once, last), and punctuation, which is repaired beside marks only.
+"""
+
+import html.entities
 import re
-from typing import Any
+
+from preprocessing.sources.wiki.marks import CONTROLS, GAP, HEADING, KEEP, SEAM
+from preprocessing.sources.wiki.names import Site, is_switch
+from preprocessing.sources.wiki.quotes import without_quotes
+from preprocessing.sources.wiki.removed import Removed
+from preprocessing.sources.wiki.repair import without_gaps
+from preprocessing.sources.wiki.scan import TooManyMarks, scan
 
 
 class UnreadableMarkup(ValueError):
-    """mwparserfromhell gave up."""
+    """A page whose markup would take too long."""
 
 
-_HIDDEN_TAGS = frozenset(
-    "ref references gallery math chem ce table timeline score syntaxhighlight source pre imagemap hiero graph mapframe "
-    "maplink templatestyles style script inputbox categorytree section indicator".split()
-)
-_BLOCK_TAGS = frozenset("br hr p div center blockquote poem li dt dd ul ol dl h1 h2 h3 h4 h5 h6".split())
-# Templates whose argument is part of the sentence: name -> number of the argument.
-_TEXT_TEMPLATES = {"lang": 2, "transl": 2, "nowrap": 1, "nobr": 1, "em": 1, "quote": 1, "quotation": 1, "blockquote": 1}
-_HIDDEN_LINK = re.compile(r"(file|image|media|category|[a-z]{2,3}|[a-z]{2,3}-[a-z-]+|simple):", re.IGNORECASE)
-_HEADING = "\x01"  # a heading's line: this, its level, its text; XML can hold no such character
-
-_SWITCH = re.compile(r"__[A-Z]+__")
-_QUOTES = re.compile(r"'{2,}")
-_LEFTOVER = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|\bthumb\||^[|!]|</?ref\b")
-_FIXES = (
-    (re.compile(r"\\?\|"), ""),  # a link's or a template's bar
-    (re.compile(r"[ \t\u00a0\u200b-\u200e\ufeff]+"), " "),
-    (re.compile(r"([(\[]) ?(?:[,;:/–—-]+ ?)+"), r"\1"),  # ( , born …
-    (re.compile(r" ?(?:[,;:/–—-]+ ?)+([)\]])"), r"\1"),
-    (re.compile(r" ?(?:\( ?\)|\[ ?\])"), ""),
-    (re.compile(r"([,;])(?: ?[,;])+"), r"\1"),
-    (re.compile(r"([(\[]) "), r"\1"),
-    (re.compile(r" (?=[)\]]|[,.;:](?:\s|$))"), ""),
-    (re.compile(r" {2,}"), " "),
-)
+_SCHEMES = "https?|ftps?|sftp|ircs?|gopher|telnet|nntp|news|svn|git|ssh|mailto|tel|sms|urn|geo|magnet|xmpp|sips?|mms"
+_ADDRESS = rf"[^\s\[\]<>\"{GAP}{SEAM}{KEEP}]"
+_LINK = re.compile(rf"\[(?:(?:{_SCHEMES}):|//)([^\]\n]{{0,600}})\]", re.IGNORECASE)
+_FIRST_ADDRESS = re.compile(rf"{_ADDRESS}*")
+_BARE = re.compile(rf"\[?\b(?:https?|ftps?)://{_ADDRESS}*[^\s\[\]<>\"{GAP}{SEAM}{KEEP},.;:!?)'”»]", re.IGNORECASE)
+_SWITCH = re.compile(r"__(\w+?)__")
+_KEPT = re.compile(f"{KEEP}(\\d+){KEEP}")
+_ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
+_HEADING = re.compile(r"(={1,6})(.+?)(={1,6})$")
+_LIST = re.compile(rf"[{GAP}{SEAM}\s]*([*#:;]+)")
+_RULE = re.compile(rf"[{GAP}{SEAM}]*-{{4,}}")
+_LEFT_OVER = re.compile(r"\|(?:[-}+]|[^|]*\|\||[^|=]{0,60}=[^|]*\|)|\{\||![^!\n]*!!")
+_TERM = re.compile(r":\s")
 
 
-def plain_text(wikitext: str) -> str:
-    """The prose of a page: paragraphs, list items and headings, one a line. UnreadableMarkup: the parser fails."""
-    import mwparserfromhell
+def plain_text(wikitext: str, site: Site | None = None, removed: Removed | None = None) -> str:
+    """The prose of a page: paragraphs, list items and headings, one a line. `removed` gets the account of what is left out.
 
+    UnreadableMarkup: the page has more markup than can be read in seconds.
+    """
+    removed = Removed() if removed is None else removed
+    kept: list[str] = []
     try:
-        # Without style tags: '' and ''' are often unbalanced, and then drag what follows along.
-        code = mwparserfromhell.parse(wikitext, skip_style_tags=True)
-        text = _text(code)
-    except (mwparserfromhell.parser.ParserError, RecursionError) as error:
-        raise UnreadableMarkup(" ".join(str(error).split())) from None
-    lines = [_clean(line) for line in html.unescape(text).splitlines()]
-    return "\n".join(_without_empty_sections([line for line in lines if line]))
+        text = scan("\n" + CONTROLS.sub("", wikitext), site or Site(), removed, kept)
+    except TooManyMarks as error:
+        raise UnreadableMarkup(str(error)) from None
+    text = _without_addresses(text, removed)
+    if "__" in text:
+        text = _SWITCH.sub(lambda found: SEAM if is_switch(found[1]) else found[0], text)
+    lines: list[str] = []
+    for raw in text.split("\n"):
+        if raw and not raw.isspace():
+            lines += _laid_out(raw, kept, removed)
+    return "\n".join(_without_empty_sections(lines, removed))
 
 
-def _text(code: Any) -> str:
-    return "".join(map(_node_text, code.nodes)) if code is not None else ""
+def _without_addresses(text: str, removed: Removed) -> str:
+    if "[" in text:
+        text = _LINK.sub(lambda found: _FIRST_ADDRESS.sub("", found[1], count=1).strip() or GAP, text)
+    if "://" in text:
+        text, count = _BARE.subn(GAP, text)
+        removed.markup["address"] += count
+    return text
 
 
-def _node_text(node: Any) -> str:
-    kind = type(node).__name__
-    if kind == "Text":
-        return node.value
-    if kind == "HTMLEntity":
-        return node.normalize()
-    if kind == "Wikilink":
-        return _link_text(node)
-    if kind == "ExternalLink":
-        return _text(node.title) if node.brackets else ""
-    if kind == "Heading":
-        return f"\n{_HEADING}{node.level}{_text(node.title)}\n"
-    if kind == "Template":
-        return _template_text(node)
-    if kind == "Tag":
-        return _tag_text(node)
-    return ""  # comments, {{{arguments}}}
+def _laid_out(raw: str, kept: list[str], removed: Removed) -> list[str]:
+    """The paragraph of a line of markup, or several, or none."""
+    bare = raw.strip(f"{GAP}{SEAM} \t")
+    if bare.startswith("=") and (heading := _HEADING.match(bare)):
+        level = min(len(heading[1]), len(heading[3]))
+        title = heading[1][level:] + heading[2] + heading[3][level:]
+        shown = _paragraph(title, kept)
+        return [f"{HEADING}{level}{shown}"] if shown else []
+    if bare.startswith(("|", "!", "{|")) and _LEFT_OVER.match(bare):
+        removed.lines["row of a broken table"] += 1
+        return []
+    parts = [raw]
+    if listed := _LIST.match(raw):
+        parts = [raw[listed.end() :]]
+        if listed[1].endswith(";"):
+            parts = _TERM.split(parts[0], maxsplit=1)
+    elif rule := _RULE.match(raw):
+        parts = [raw[rule.end() :]]
+    shown_parts = [_paragraph(part, kept) for part in parts]
+    removed.lines["no letter"] += sum(bool(part) and not any(map(str.isalpha, part)) for part in shown_parts)
+    return [part for part in shown_parts if any(map(str.isalpha, part))]
 
 
-def _link_text(node: Any) -> str:
-    title = str(node.title).strip()
-    if _HIDDEN_LINK.match(title):
-        return ""
-    return _text(node.text) if node.text is not None else _text(node.title).strip().removeprefix(":")
+def _paragraph(line: str, kept: list[str]) -> str:
+    """One line's text."""
+    if "''" in line:
+        line = without_quotes(line)
+    line = line.replace(SEAM, "")
+    if KEEP in line:
+        line = _KEPT.sub(lambda found: kept[int(found[1])], line)
+    if "&" in line:
+        line = _ENTITY.sub(_character, line)
+    if GAP in line:
+        line = without_gaps(line)
+    return " ".join(line.split())
 
 
-def _template_text(node: Any) -> str:
-    name = str(node.name).strip().lower()
-    if name == "convert" and node.has("1") and node.has("2"):
-        return f"{_text(node.get('1').value).strip()} {_text(node.get('2').value).strip()}"
-    argument = str(_TEXT_TEMPLATES.get(name, ""))
-    return _text(node.get(argument).value).strip() if argument and node.has(argument) else ""
+def _character(entity: re.Match[str]) -> str:
+    """What an entity stands for; itself, if it stands for nothing."""
+    decimal, hexadecimal, name = entity.groups()
+    if name:
+        return html.entities.html5.get(f"{name};", entity[0])
+    code = int(decimal) if decimal else int(hexadecimal, 16)
+    if code in (9, 10, 13) or 0x20 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or 0x10000 <= code <= 0x10FFFF:
+        return "" if 0x7F <= code < 0xA0 else chr(code)
+    return entity[0]
 
 
-def _tag_text(node: Any) -> str:
-    name = str(node.tag).strip().lower()
-    if name in _HIDDEN_TAGS:
-        return ""
-    text = _text(node.contents)
-    if node.wiki_markup in ("*", "#", ":", ";"):  # the mark of a list item; the text stands behind it
-        return text
-    return f"\n{text}\n" if name in _BLOCK_TAGS else text
-
-
-def _clean(line: str) -> str:
-    """A paragraph without leftovers; "" if it holds no word, or markup that could not be parsed."""
-    line = _QUOTES.sub("", _SWITCH.sub("", line)).strip()
-    if _LEFTOVER.search(line):
-        return ""
-    for pattern, replacement in _FIXES:
-        line = pattern.sub(replacement, line)
-    line = line.strip().lstrip("*#:;, ")  # the first word was a template's
-    return line if any(map(str.isalpha, line)) else ""
-
-
-def _without_empty_sections(lines: list[str]) -> list[str]:
+def _without_empty_sections(lines: list[str], removed: Removed) -> list[str]:
     """Without the headings that nothing follows (a section of links or tables)."""
     kept: list[str] = []
     filled = [False] * 8  # for each level: is there text between here and the next heading of that level or above?
     for line in reversed(lines):
-        if not line.startswith(_HEADING):
+        if not line.startswith(HEADING):
             kept.append(line)
             filled = [True] * 8
             continue
         level = int(line[1])
         if filled[level]:
             kept.append(line[2:].strip())
+        else:
+            removed.lines["heading of an empty section"] += 1
         filled[level:] = [False] * (8 - level)
     return kept[::-1]

@@ -15,10 +15,30 @@ import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
-CLEANING_VERSION = 2
+CLEANING_VERSION = 3
 """Raise it when a rule changes what a corpus holds: a corpus cleaned by other rules is another corpus."""
 
-_CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, 0xAD, 0x200B, 0x2060, 0xFEFF))
+# Unicode's category Cf, which shows nothing: soft hyphens, zero-width spaces, marks of direction, tags. Without the two
+# joiners, which decide how letters look and what an emoji is, and stay where they do (`_LOOSE_JOINER`).
+_FORMAT = (
+    *(0xAD, *range(0x600, 0x606), 0x61C, 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x180E, 0x200B, 0x200E, 0x200F),
+    *(*range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0x2066, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0x110BD, 0x110CD),
+    *(*range(0x13430, 0x13440), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), 0xE0001, *range(0xE0020, 0xE0080)),
+)
+_CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, *_FORMAT))
+# A joiner behind anything but a letter or mark of Hebrew, Arabic, Syriac, N'Ko, an Indic script, Tibetan, Burmese, Khmer,
+# Mongolian, Balinese, Javanese and their like, or an emoji.
+_LOOSE_JOINER = re.compile(
+    "(?<![\u0590-\u08ff\u0900-\u109f\u1700-\u18af\u1900-\u1c7f\ua800-\uabff\ufb1d-\ufdff\ufe70-\ufefc\ufe0f"
+    "\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\U00010a00-\U00011fff\U0001f000-\U0001faff])[\u200c\u200d]+"
+)
+# Scripts written without spaces: Han and kana, of which a word has two on average; Thai, Lao, Khmer and Burmese, with four.
+_UNSPACED = re.compile(
+    "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+    "|([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+)"
+)
+_IS_UNSPACED = re.compile(_UNSPACED.pattern.replace("]+|([", "").replace("]+)", "]"))
+_UNSPACED_WORD, _UNSPACED_WORD_ALPHABETIC = 2, 4
 _WORDLIKE = re.compile(r"[^\W_]")
 
 NO_LETTER, HEADING, BOILERPLATE = "no letter", "heading", "boilerplate"
@@ -141,15 +161,26 @@ def clean(text: str) -> Cleaned:
 def paragraphs(text: str) -> list[str]:
     """The text's paragraphs (separated by any line break), NFC, one space between words.
 
-    Control and zero-width characters and soft hyphens are dropped, lone surrogates (JSON can hold them, UTF-8 cannot)
-    become U+FFFD, and lines without a letter or digit (rules such as =====) are left out.
+    Controls and what shows nothing (category Cf) are dropped, but joiners where they carry meaning; lone surrogates (JSON
+    can hold them, UTF-8 cannot) become U+FFFD; lines without a letter or digit (rules such as =====) are left out.
     """
     return [line for line in _lines(text) if line[0].isalnum() or _WORDLIKE.search(line)]
 
 
 def count_words(document: list[str]) -> int:
-    """White-space words of a document's paragraphs."""
-    return "\n".join(document).count(" ") + len(document)
+    """Words of a document's paragraphs: what stands between spaces; of scripts without spaces, as many as would be usual."""
+    words = "\n".join(document).count(" ") + len(document)
+    for paragraph in document:
+        if not paragraph.isascii() and _IS_UNSPACED.search(paragraph):
+            words += _words_without_spaces(paragraph) - paragraph.count(" ") - 1
+    return words
+
+
+def _words_without_spaces(paragraph: str) -> int:
+    words = 0
+    for run in _UNSPACED.finditer(paragraph):
+        words += -(-len(run[0]) // (_UNSPACED_WORD_ALPHABETIC if run[1] else _UNSPACED_WORD))
+    return words + sum(any(map(str.isalnum, word)) for word in _UNSPACED.sub(" ", paragraph).split())
 
 
 def digest(document: list[str]) -> bytes:
@@ -175,7 +206,10 @@ def _mended(line: str) -> str:
     whole = _without_surrogates(line)
     if whole != line:
         whole = unicodedata.normalize("NFC", whole)  # two surrogates may have become one character
-    return " ".join(whole.translate(_CONTROLS).split())
+    whole = whole.translate(_CONTROLS)
+    if "\u200c" in whole or "\u200d" in whole:
+        whole = _LOOSE_JOINER.sub("", whole)
+    return " ".join(whole.split())
 
 
 def _without_surrogates(text: str) -> str:

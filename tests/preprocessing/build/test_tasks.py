@@ -147,11 +147,25 @@ def test_gates_may_be_opened_while_the_work_goes_on(topics: Rows, tmp_path: Path
     assert source.documents_read == source.documents_kept == 40
 
 
+def test_the_advice_about_bad_records_is_true_at_once(topics: Rows, tmp_path: Path) -> None:
+    path, out = write_rows(tmp_path / "a.jsonl", topics), tmp_path / "out"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(b"{broken\n" + line if i % 4 == 0 else line for i, line in enumerate(lines)))
+    with pytest.raises(ValueError, match=r"a\.jsonl@0: not JSON.* \(and 9 more\); .*--max-bad 10 \(it is 2\)"):
+        plan(path, out, Gates(max_bad=2))
+    plan(path, out, Gates(max_bad=10))
+    run_task(out, workers=1, say=quiet)
+    assert finalize(out, workers=1, say=quiet).sources[0].skipped == {"not JSON": 10}
+
+
 def test_bad_records_are_counted_over_all_slices(topics: Rows, tmp_path: Path) -> None:
     path, out = write_rows(tmp_path / "a.jsonl", topics), tmp_path / "out"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([b"{broken\n", *lines, b"{broken\n"]))
-    plan(path, out, Gates(max_bad=1))
+    with pytest.raises(ValueError, match=r"--max-bad 2 \(it is 1\)"):  # the survey has seen both
+        plan(path, out, Gates(max_bad=1))
+    plan(path, out, Gates(max_bad=2))
+    plan(path, out, Gates(max_bad=1))  # the survey is not made again
     run_task(out, workers=1, say=quiet)  # one in the first slice, one in the last
     with pytest.raises(ValueError, match="--max-bad 2"):
         finalize(out, workers=1, say=quiet)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -102,6 +103,22 @@ def test_a_directory_of_json_lines_with_another_column(tmp_path: Path, streaming
     assert texts(source) == ["one", "two"]
     with pytest.raises(ValueError, match=r"dataset .*/d: no column 'text'; columns here: body"):
         texts(parse_sources([f"hf:{tmp_path}/d"], streaming=streaming)[0])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"text": ["b"], "n": ["two"]}, r"column 'n' is int64 in a\.parquet, string in b\.parquet"),
+        ({"text": ["b"], "n": [[1]], "m": [1]}, r"column 'n' is int64 in a\.parquet, list<.*> in b\.parquet"),
+    ],
+)
+def test_files_whose_columns_clash_are_named(tmp_path: Path, other: dict[str, list[Any]], message: str) -> None:
+    (tmp_path / "d").mkdir()
+    pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "d" / "a.parquet")
+    pq.write_table(pa.table(other), tmp_path / "d" / "b.parquet")
+    with pytest.raises(ValueError, match=message) as refused:
+        parse_sources([f"hf:{tmp_path}/d"])
+    assert "network" not in str(refused.value)
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -36,7 +36,7 @@ def parquet(path: Path, columns: dict[str, Any], **options: Any) -> Source:
 def test_rows_of_both_datasets(tmp_path: Path) -> None:
     rows = [{"id": "12", "url": "u", "title": "T", "text": "x"}, {"title": "B", "text": "y"}, {"text": "z"}]
     source = one(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-    assert [tuple(record) for record in read(source)] == [
+    assert [tuple(record)[:5] for record in read(source)] == [
         ("a", "12", "T", "x", "a.jsonl@0"),
         ("a", "a.jsonl@52", "B", "y", "a.jsonl@52"),
         ("a", "a.jsonl@80", "", "z", "a.jsonl@80"),
@@ -184,3 +184,22 @@ def test_the_real_samples_in_parts(path: str, documents: int) -> None:
     with gzip.open(SHARED / path) as file:
         assert [r.text for r in records if isinstance(r, RawDocument)] == [json.loads(line)["text"] for line in file]
     assert len(records) == documents or not documents
+
+
+def test_two_columns_of_one_name_are_one_line(tmp_path: Path) -> None:
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: 2 columns are called 'text', expected one"):
+        read(parse_sources([str(tmp_path / "a.parquet")])[0])
+
+
+@pytest.mark.parametrize(("name", "content"), [("b.jsonl", b"\n \n"), ("b.xml", b"<mediawiki>\n</mediawiki>\n")])
+def test_a_file_of_several_that_yields_nothing_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    page = b"<mediawiki><page><title>t</title><ns>0</ns><id>1</id><revision><text>x</text></revision></page></mediawiki>"
+    good = b'{"text": "x"}' if name.endswith("jsonl") else page
+    for other in ("a", "c"):
+        (tmp_path / name.replace("b", other, 1)).write_bytes(good)
+    (tmp_path / name).write_bytes(content)
+    (source,) = parse_sources([f"x={tmp_path}/*.{name.partition('.')[2]}"])
+    with pytest.raises(ValueError, match=rf"{name}: holds no document, though it is one of 3 files of source x"):
+        read(source)

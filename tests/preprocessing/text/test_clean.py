@@ -32,9 +32,20 @@ def reference_paragraphs(text: str) -> list[str]:
     except UnicodeEncodeError:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     text = unicodedata.normalize("NFC", text)
-    text = text.translate(dict.fromkeys((*range(9), *range(14, 32), 127, 0xAD, 0x200B, 0x2060, 0xFEFF)))
+    text = text.translate(dict.fromkeys((*range(9), *range(14, 32), 127)))
+    shown: list[str] = []
+    for character in text:
+        joiner = character in "\u200c\u200d"
+        if unicodedata.category(character) != "Cf" or (joiner and shown and takes_joiners(shown[-1])):
+            shown.append(character)
+    text = "".join(shown)
     lines = (" ".join(line.split()) for line in re.split(r"[\n\r\v\f\x85\u2028\u2029]+", text))
     return [line for line in lines if re.search(r"[^\W_]", line)]
+
+
+def takes_joiners(character: str) -> bool:
+    name = unicodedata.name(character, "")
+    return name.startswith(("ARABIC", "DEVANAGARI", "SINHALA", "MALAYALAM")) or 0x1F000 <= ord(character) < 0x1FB00
 
 
 def reference_clean(text: str) -> list[str]:
@@ -93,7 +104,26 @@ def check(text: str) -> None:
 
 
 BREAKS = ["\n", "\n\n", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029", "\x1c", "\x1d", "\x1e"]
-ODD = ["\xa0", "\t", "  ", " ", "\u3000", "\u200b", "\xad", "\ufeff", "\x00", "\ud83d", "\ude00", "e\u0301", "\u0301", "\u212b"]
+ODD = [
+    "\xa0",
+    "\t",
+    "  ",
+    " ",
+    "\u3000",
+    "\u200b",
+    "\xad",
+    "\ufeff",
+    "\x00",
+    "\ud83d",
+    "\ude00",
+    "e\u0301",
+    "\u0301",
+    "\u212b",
+    "\u200c",
+    "\u200d",
+    "\u0645",
+    "\u202e",
+]
 PIECES = [
     *(
         "History.",
@@ -292,3 +322,28 @@ def test_the_digest_is_of_the_text_not_of_its_layout() -> None:
     assert digest(paragraphs("One  two\n\n\nthree")) == digest(paragraphs("One two\nthree\n"))
     assert digest(paragraphs("One two three")) != digest(paragraphs("One two\nthree"))
     assert len(digest([])) == 16
+
+
+def test_all_that_shows_nothing_goes_and_joiners_stay_where_they_mean_something() -> None:
+    invisible = [chr(i) for i in range(0x110000) if unicodedata.category(chr(i)) == "Cf" and i not in (0x200C, 0x200D)]
+    assert paragraphs("a" + "".join(invisible) + "b") == ["ab"]
+    kept = ["می\u200cروم", "क्\u200dष", "ന്\u200d", "ශ්\u200dරී", "👩\u200d👩\u200d👧 family", "❤\ufe0f\u200d🔥 x"]
+    assert [paragraphs(text) for text in kept] == [[text] for text in kept]
+    assert paragraphs("fi\u200cnd \u200dit\u200c \u202eright\u202c \u2067to\u2069 left\u200f") == ["find it right to left"]
+    assert paragraphs("م\u200c\u200c\u200dر") == ["م\u200cر"]
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (["two words", "and three more"], 5),
+        (["我们今天去学校。"], 4),
+        (["昨日は東京へ行きました。", "はい"], 7),
+        (["ผมไปโรงเรียน"], 3),
+        (["我用 Python 写代码, ok"], 5),
+        (["Ça va très bien – merci"], 6),
+        ([], 0),
+    ],
+)
+def test_words_are_counted_where_a_language_has_no_spaces(document: list[str], words: int) -> None:
+    assert count_words(document) == words

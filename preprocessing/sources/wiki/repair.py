@@ -1,0 +1,47 @@
+"""Punctuation beside what was removed: "(IPA; born 1950)" without its first part is "(born 1950)". Nothing else is touched."""
+
+import re
+
+from preprocessing.sources.wiki.marks import GAP
+
+_LOOSE = "\x03"  # a gap with a space on one side at least
+_G = f"[{GAP}{_LOOSE}]"
+_LONGEST = 40  # so many characters of punctuation beside a gap are looked at: a long row of commas takes no long time
+_BEFORE = f"[ ,;:/–—-]{{0,{_LONGEST}}}"
+_BEHIND = f"[ ,;:/–—{GAP}{_LOOSE}-]{{0,{_LONGEST}}}"
+_SPACES = re.compile("[ \t\u00a0]+")
+_RUN = re.compile(f" ?{GAP}[ {GAP}]*")
+_EMPTY = re.compile(
+    rf" ?(?:\({_BEFORE}{_G}{_BEHIND}\)|\[{_BEFORE}{_G}{_BEHIND}\]|（{_BEFORE}{_G}{_BEHIND}）|[\"“„«‘]{_G}[\"”“»’])"
+)
+_RULES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (rf"([(\[（]){_BEFORE}{_G}{_BEHIND}", r"\1"),  # ( , born
+        (rf"{_BEFORE}{_G}{_BEHIND}([)\]）])", r"\1"),  # (born 1950; )
+        (rf"([,;:]) ?{_G} ?[,;:](?=\s|{_G}|$)", r"\1"),
+        (rf"[,;:]? ?{_G} ?(?=[.](?:\s|{_G}|$))", ""),
+        (rf"^[{GAP}{_LOOSE} ]*{_G}[{GAP}{_LOOSE} ,;:]*(?:\.(?=\s|$))?", ""),  # the first word was a template's
+        (rf"{_G} ?(?=[,;:](?:\s|{_G}|$)|[)\]])", ""),
+        (_LOOSE, " "),
+        (GAP, ""),
+    )
+)
+_NESTED = 4  # brackets within brackets that become empty one after another
+
+
+def without_gaps(line: str) -> str:
+    """A line whose gaps are closed."""
+    line = _collapsed(_SPACES.sub(" ", line))
+    for _ in range(_NESTED):
+        emptied = _EMPTY.sub(lambda empty: _LOOSE if empty[0][0] == " " else GAP, line)
+        if emptied == line:
+            break
+        line = _collapsed(emptied)
+    for pattern, replacement in _RULES:
+        line = pattern.sub(replacement, line)
+    return line.strip()
+
+
+def _collapsed(line: str) -> str:
+    return _RUN.sub(lambda run: _LOOSE if " " in run[0] else GAP, line)

@@ -1,0 +1,206 @@
+"""Wiki markup as prose: MediaWiki's grammar, unbalanced markup, the author's own characters, templates, time."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from preprocessing.sources.wiki.names import Site, is_redirect
+from preprocessing.sources.wiki.removed import Removed
+from preprocessing.sources.wikitext import plain_text
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("The ''Argo'''s mast", "The Argo's mast"),  # a lone 3 behind an open 2
+        ("''a'''b''' c''''d'''' e'''''f'''''", "ab c'd' ef"),
+        ("''''''six", "'six"),
+        ("l'''eau''", "l'eau"),
+        ("x '''b''' ''i'''s", "x b' is"),  # the run behind a word of one letter gives way
+        (
+            "''x''<nowiki/>'s and it{{'s}} and rock {{'}}n{{'}} roll, the boys{{-'}}",
+            "x's and it's and rock 'n' roll, the boys'",
+        ),
+        ("''open\n'''next", "open\nnext"),  # balanced line by line
+    ],
+)
+def test_apostrophes(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("In [[Mission: Away]] and [[Star Log: Two|it]].", "In Mission: Away and it."),
+        ("[[Bild:Haus.png|mini|links|Ein [[Haus]]]]Das Haus.", "Das Haus."),
+        ("[[Fichier:a.svg|vignette]][[Categoría:X]][[Категория:Y]][[ファイル:b.jpg]][[תמונה:c.png|ממוזער]]Text.", "Text."),
+        ("[[Bild: The Story]] of a paper", "Bild: The Story of a paper"),  # no file is called so
+        ("a [[fr:Titre]]b [[:fr:Titre]] [[wikt:word|word]] [[xy: Title]]", "a b fr:Titre word xy: Title"),
+        ("[[File:a.jpg|thumb|see [http://x.org here]]] stays", "stays"),
+        ("[[a|b]]s [[c]]d [[Town (Kent)|]] [[#Part]]", "bs cd Town #Part"),
+    ],
+)
+def test_links(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+def test_namespaces_are_those_of_the_export() -> None:
+    site = Site("xx", {"kuvo": 6, "aro": 14, "wikipedia": 4})
+    assert plain_text("[[Kuvo:a b|c]][[Aro:d]]e [[Wikipedia:f]]", site) == "e Wikipedia:f"
+    assert plain_text("[[Kuvo:a b|c]] [[Aro:d]] e") == "c Aro:d e"
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ('<div class="x">He left.\n\nHe <b>came.</span>', "He left.\nHe came."),
+        ('He <ref name="a left. She <small>stayed.', "He left. She stayed."),
+        ("One.<!-- a note that\nnever ends\n\nTwo.", "One.\nTwo."),
+        ("One.<!-- a --> Two.<!---->", "One. Two."),
+        ("<gallery>\nFile:a.jpg|A\n\nb.png|B\nThe town is old.", "The town is old."),
+        ("A.<ref>Smith 1990. B.<ref>Jones</ref> C.", "A.Smith 1990. B. C."),
+        ("{| class=x\n|-\n! a !! b\n| c\n\nThe war ended.\n== Peace ==\nIt came.", "The war ended.\nPeace\nIt came."),
+        ("{{Infobox town\n| name = X\n| area = 5\n\n'''X''' is a town.", "X is a town."),
+        ("a [[link\n\nb [[c]] d]] e", "a link\nb c d e"),
+        ("[[File:a.jpg|thumb|caption\n\nThe text.", "caption\nThe text."),
+        ("a }} b ]] c {{d|e]]}} f", "a b c f"),
+        ("text <math>x</ math> y", "text y"),
+        ("{{a|{{b}} c", "c"),
+    ],
+)
+def test_unbalanced_markup_leaves_none_and_loses_no_prose(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "He was mayor (1999–) and editor (anti-).",
+        "It is :-) or ;-) in f() and list[] , as in x [ ] y.",
+        "!Xóõ is spoken there.",
+        "| a bar of one's own",
+        "C# and #hashtag, a * b, 5 ' x",
+        "map {a: {b: 1}} and t[b[0]]",
+        "AT&T &copy 2000 &nosuch; R&D",
+        "a < b <unknown> c > d <3",
+        "snake__case__name __init__ -- end",
+        "x :) (;) [,]",
+    ],
+)
+def test_the_authors_own_characters_stay(text: str) -> None:
+    assert plain_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("a (<ref>x</ref>) b, <ref>y</ref>, c <ref>z</ref>.", "a b, c."),
+        ("X ({{IPA|x}}; born 1950; {{foo}}) (–{{foo}}) [{{foo}}]", "X (born 1950)"),
+        ("{{foo}}, he said", "he said"),
+        ("“{{foo}}” said <math>a</math>, <math>b</math> or", "said, or"),
+        ("a<ref>x</ref>b <ref>y</ref> c", "ab c"),
+    ],
+)
+def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("&amp;lt;i&amp;gt; &lt;i&gt; &#91;&#91;a&#93;&#93; &#x41;&mdash;&#0;", "&lt;i&gt; <i> [[a]] A—&#0;"),
+        ("<nowiki>''a'' [[b]] {{c}} &amp; <ref></nowiki> d", "''a'' [[b]] {{c}} & <ref> d"),
+        ("call <code>f(''x'')</code> or <syntaxhighlight inline lang=c>a[[1]]</syntaxhighlight>.", "call f(x) or a[[1]]."),
+        ("a\n<pre>b</pre>\n<syntaxhighlight lang=c>\nd;\n</syntaxhighlight>\n<math>e</math>", "a"),
+        ("; term : meaning\n:: said\n----rule", "term\nmeaning\nsaid\nrule"),
+        ("-{zh-hans:软件; zh-hant:軟體;}- -{甲}- -{H|zh-cn:a;zh-tw:b}-c", "软件 甲 c"),
+        ("a __KEIN_INHALTSVERZEICHNIS__ __БЕЗ_ОГЛАВЛЕНИЯ__ __目次強制__ b", "a b"),
+    ],
+)
+def test_entities_literal_text_and_variants(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("{{convert|3|to|7|mi|km}} {{convert|2|and|4|m|ft}} {{cvt|1|-|2|kg}}", "3 to 7 mi 2 and 4 m 1–2 kg"),
+        ("{{convert|6|ft|2|in|m}} {{convert|9|lb|4|oz|kg}}", "6 ft 2 in 9 lb 4 oz"),
+        ("{{convert|-4|C|F}} {{convert|2+1/2|x|3|in}} {{convert|8|+/-|1|sqmi}}", "−4 °C 2 1/2 × 3 in 8 ± 1 sq mi"),
+        ("{{val|1.5|0.2|e=-6|u=m}} {{frac|3|4}} 2{{frac|1|2}} {{sfrac|1|3}}", "1.5 ± 0.2 × 10⁻⁶ m 3/4 2 1/2 1/3"),
+        ("{{As of|2011|3}} {{as of|2011|3|4|lc=y|df=US}}", "As of March 2011 as of March 4, 2011"),
+        ("{{birth date|1900|2|3|df=yes}}", "3 February 1900"),
+        ("{{death date and age|1970|1|1|1900|2|3}}", "January 1, 1970 (aged 69)"),
+        ("{{flag|Peru}} {{flagcountry|BRA}} {{JPN}}", "Peru Brazil Japan"),
+        ("{{HMS|Ajax}} {{USS|Ohio|SSGN-726}} {{ship|MV|Aurora}} {{sclass|Ohio|submarine}}",
+         "HMS Ajax USS Ohio (SSGN-726) MV Aurora Ohio-class submarine"),
+        ("{{lang|de|Haus}} {{transl|ru|dom}} {{transl|ar|ALA|bayt}} {{lang-fr|maison}} {{langx|es|casa}}",
+         "Haus dom bayt French: maison Spanish: casa"),
+        ("{{ill|Some One|fr|Quelqu'un}} {{abbr|UN|United Nations}} {{small|s}} {{nowrap|a b}}", "Some One UN s a b"),
+        ("{{US$|5 million}} {{€|3}} {{currency|7|GBP}} {{INR|9}}", "US$5 million €3 £7 ₹9"),
+        ("1{{nbsp}}m 2{{snd}}3 a{{spaced ndash}}b {{nihongo|Cat|猫|neko}}", "1 m 2 – 3 a – b Cat (猫, neko)"),
+        ("{{quote|text=To be = not to be.|author=S}}", "To be = not to be."),
+        ("{{nowrap|{{convert|5|km}} of {{lang|la|via}}}} {{ nowrap \n| 1=x=y }}", "5 km of via x=y"),
+        ("{{formatnum:1234}} {{lc:ABC}} {{{1|default}}}", "1234 abc default"),
+    ],
+)  # fmt: skip
+def test_templates_that_show_text(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+def test_what_is_left_out_is_counted() -> None:
+    removed = Removed()
+    text = (
+        "{{Odd one|a}} x {{odd_one}} {{#if:a|b}} {{Infobox y|z={{inner}}}} {{lang|fr|{{second}}u}}<ref>r</ref>\n"
+        "{| \n|{{in a table}}\n|}\n== Empty ==\n* 1990\n<math>a</math> {{tag}}\n|-\n| a || b\n[[Category:C]]<!-- c"
+    )
+    assert plain_text(text, Site(), removed) == "x u"
+    assert removed.templates == {"odd one": 2, "#if:": 1, "second": 1, "tag": 1}
+    assert removed.lines == {"no letter": 1, "row of a broken table": 2, "heading of an empty section": 1}
+    kinds = ("reference", "table", "formula", "category", "comment without an end", "unknown template")
+    assert [removed.markup[kind] for kind in kinds] == [1, 1, 1, 1, 1, 5]
+
+
+def test_redirects_of_all_languages() -> None:
+    yes = [
+        "#REDIRECT [[A]]",
+        " #redirect: [[A]]",
+        "#WEITERLEITUNG[[A]]",
+        "#перенаправление [[А]]",
+        "#重定向 [[甲]]",
+        "# تحويل [[ا]]",
+    ]
+    no = ["# first [[item]]", "#REDIRECTED [[A]]", "REDIRECT [[A]]", "#REDIRECT"]
+    assert [is_redirect(text) for text in yes + no] == [True] * len(yes) + [False] * len(no)
+
+
+PILES = (
+    '<ref name="a word ', "{{", "{{a|", "[[a|", "{|\n", "<!-- ", "<nowiki>", "''' ", "({{x}} ", "<table><tr>", "[http://a ", "http://,",
+    " \n", "&amp;", "{{a [[b -{c <ref>", "|\n", "}} ", "]]", "'", "==", "<gallery>\n", "(", "-{zh:", "{{nowrap|",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pile", PILES)
+def test_time_grows_with_the_size(pile: str) -> None:
+    def seconds(characters: int) -> float:
+        start = time.process_time()
+        plain_text(pile * (characters // len(pile)) + "\nThe end. {{x}}")
+        return time.process_time() - start
+
+    small = min(seconds(10_000) for _ in range(3))
+    assert seconds(80_000) < max(24 * small, 0.05)  # eight times; quadratic: 64 times
+
+
+def test_deep_nesting_and_many_closings() -> None:
+    assert plain_text("{{nowrap|" * 60 + "deep" + "}}" * 60) == "deep"
+    assert "}" not in plain_text("{{nowrap|" * 20_000 + "too deep" + "}}" * 20_000)
+    assert plain_text("{{" * 50_000 + "\ntext") == "text"
+    assert plain_text("[[" * 50_000 + "\ntext").endswith("text")
+
+
+def test_counts_add_up_over_pages() -> None:
+    removed = Removed()
+    for _ in range(3):
+        plain_text("{{q}} a", Site(), removed)
+    assert removed.templates == Counter({"q": 3})
