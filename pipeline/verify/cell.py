@@ -27,6 +27,7 @@ from pipeline.verify.comparison import STEPS, Cell, Differences, Result
 from pipeline.verify.reference import Norms, Reference
 
 FEWEST_SEQUENCES, LENGTH, PREDICTIONS, VOCABULARY = 16, 16, 3, 97
+TAILS = "tails"
 
 # Bucket and group sizes in proportion to the model, so that they cut it as the real ones cut a real one.
 SCALED_DOWN = {
@@ -55,6 +56,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "invariant": ("optim.lr=0.05", "optim.weight_decay=0.05"),
     "matrix": ("optim.lr=0.03", "optim.weight_decay=0.1", "optim.clip_over=matrix", "train.split_masters=false"),
+    TAILS: ("optim.lr=0.05", "optim.weight_decay=0.005"),
     "adamw": (
         *("model.encoder=bert", "model.head=tied", "model.score_offset=0", "optim.rule=adamw"),
         *("optim.lr=0.001", "optim.weight_decay=0.1", "optim.max_grad_norm=1.3"),
@@ -67,10 +69,10 @@ class _Trained:
 
     def __init__(self, cell: Cell, world: World, device: torch.device) -> None:
         self.world, self.device, self.accumulation = world, device, cell.accumulation
-        self.config = _config(cell.case)
+        self.case, self.config = cell.case, _config(cell.case)
         mechanics = _scaled_down(load_ds_config(cell.ds_config))
         self.bf16 = precision(mechanics) == "bf16"
-        model = _model(self.config)
+        model = _model(cell.case)
         self.start = {name: p.bfloat16() if self.bf16 else p.clone() for name, p in model.named_parameters()}
         model.to(device)
         self.names = {id(p): name for name, p in model.named_parameters()}
@@ -89,7 +91,7 @@ class _Trained:
         rates = _rates(self.config, step)
         for group in self.optimizer.all_groups:
             group["lr"] = rates[group["rule"] == "lamb"]
-        batch = _batch(self.config, self.sequences, step)
+        batch = _batch(self.case, self.sequences, step)
         for micro_step in range(self.accumulation):
             first = (micro_step * self.world.size + self.world.rank) * self.micro
             micro = batch.map(partial(_rows, first=first, count=self.micro)).to(self.device)
@@ -131,11 +133,11 @@ def _sequences(cell: Cell, world: World) -> int:
 def _on_paper(case: str, sequences: int) -> tuple[list[Norms], dict[str, Tensor]]:
     """The float64 reference's norms at each step and its last parameters: gradients and updates are all its own."""
     config = _config(case)
-    model = _model(config)
+    model = _model(case)
     reference = Reference(dict(model.named_parameters()), _clip_sets(model, config))
     norms = []
     for step in range(STEPS):
-        gradients = _float64_gradients(config, sequences, reference.x, step)
+        gradients = _float64_gradients(case, sequences, reference.x, step)
         norms.append(_reference_step(reference, gradients, config, step))
     return norms, reference.x
 
@@ -143,10 +145,10 @@ def _on_paper(case: str, sequences: int) -> tuple[list[Norms], dict[str, Tensor]
 def _beside_reference(trained: _Trained, differences: Differences) -> dict[str, Tensor]:
     """bf16: train while the reference takes each step with the gradients that the ranks hold; its last parameters."""
     config = trained.config
-    reference = Reference(trained.start, _clip_sets(_model(config), config))
+    reference = Reference(trained.start, _clip_sets(_model(trained.case), config))
     for step in range(STEPS):
         trained.step(step)
-        exact = _float64_gradients(config, trained.sequences, reference.x, step)
+        exact = _float64_gradients(trained.case, trained.sequences, reference.x, step)
         applied = assemble(trained.held, trained.optimizer, exact)
         differences.gradient(applied, exact)
         differences.decision(trained.optimizer, _reference_step(reference, applied, config, step))
@@ -163,6 +165,7 @@ def _rates(config: RunConfig, step: int) -> tuple[float, float]:
     return lr, head_lr
 
 
+@cache
 def _config(case: str) -> RunConfig:
     return load_recipe("tiny", [*COMMON, *CASES[case]])
 
@@ -181,9 +184,14 @@ def _clip_sets(model: PretrainingModel, config: RunConfig) -> dict[str, list[str
     return {members[0]: members for members in sets.values()}
 
 
-def _model(config: RunConfig) -> PretrainingModel:
+def _model(case: str) -> PretrainingModel:
+    config = _config(case)
     model = build_model(config, VOCABULARY, np.arange(VOCABULARY))
     init_weights(model, config.model, seed=0)
+    if case == TAILS:  # rows of log-normal lengths: most of a norm is in a few of them
+        generator = torch.Generator().manual_seed(1)
+        for weight_VD in (model.encoder.embedding.token.weight, model.mlm_head.decoder.weight):
+            weight_VD.detach().mul_(torch.randn(VOCABULARY, 1, generator=generator).mul(1.5).exp())
     return model
 
 
@@ -192,8 +200,9 @@ def _scaled_down(mechanics: dict[str, Any]) -> dict[str, Any]:
     return {**mechanics, "zero_optimization": zero}
 
 
-def _batch(config: RunConfig, sequences: int, step: int) -> Batch:
+def _batch(case: str, sequences: int, step: int) -> Batch:
     """The global batch of a step: random tokens, some padding, some empty prediction slots."""
+    config = _config(case)
     generator, nsp = torch.Generator().manual_seed(1000 + step), config.data.objective == "mlm+nsp"
     batch = random_batch(generator, sequences, LENGTH, PREDICTIONS, VOCABULARY, nsp=nsp, shortest=LENGTH // 2)
     types_BL = (torch.arange(LENGTH) >= LENGTH // 3).long().repeat(sequences, 1)
@@ -204,13 +213,13 @@ def _rows(tensor: Tensor, first: int, count: int) -> Tensor:
     return tensor[first : first + count]
 
 
-def _float64_gradients(config: RunConfig, sequences: int, x: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+def _float64_gradients(case: str, sequences: int, x: dict[str, Tensor], step: int) -> dict[str, Tensor]:
     """Of the whole global batch at the parameters `x`, in one process."""
-    model = _model(config).double()
+    model = _model(case).double()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(x[name])
-    model(_batch(config, sequences, step)).loss.backward()
+    model(_batch(case, sequences, step)).loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
