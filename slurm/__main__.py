@@ -10,7 +10,8 @@ from preprocessing.base import command_line as cli
 from slurm import records, request, status
 from slurm.render import scripts
 from slurm.request import THEN, Request
-from slurm.site import SITE_FILE, read_site
+from slurm.sbatch_options import notes
+from slurm.site import SITE_FILE, options_of, read_site
 from slurm.submit import ignored_variables, preview, submit
 
 SUBMIT = """\
@@ -120,6 +121,8 @@ def run_submit(args: argparse.Namespace) -> None:
         _tell(submit(asked, jobs))
     if ignored := ignored_variables():
         print(f"not used     {', '.join(ignored)} of your environment: say it in slurm/site.env")
+    for note in notes(options_of(asked.site), vars(asked.site)):
+        print(f"options      {note}")
     if asked.sources and asked.data.exists():
         print(f"corpus       {asked.data} is built: nothing of it is queued")
     print("\n".join(request.time_lines(asked, figures)))

@@ -6,6 +6,7 @@ export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 PIPELINE_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' ')
 export PIPELINE_HOSTS
 unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT "${!SBATCH_@}" "${!SQUEUE_@}" # of the shell that submitted
+unset SLURM_EXPORT_ENV # with it, srun would not hand on what is set here
 # The last element of an array has the array's id for its own: by that, scontrol would requeue every element.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
@@ -40,32 +41,41 @@ pretrain() {
 }
 
 record_start() { # or give up; where Python cannot do that, nothing can be done
+    local why_not
     life start --nodes "$SLURM_JOB_NODELIST" --most "$most_fruitless_starts" ${fresh:+--fresh}
     case $? in
     0) ;;
     3) exit 1 ;;
     *)
         say "node $SLURMD_NODENAME: UNFIT: $python could not record the start"
-        [ "${SLURM_RESTART_COUNT:-0}" -lt "$most_fruitless_starts" ] && requeue_without "$SLURMD_NODENAME"
+        why_not=$(why_not_without "$SLURMD_NODENAME")
+        [ -z "$why_not" ] || say "the job cannot run without $SLURMD_NODENAME: not requeued; $why_not"
+        [ -z "$why_not" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$most_fruitless_starts" ] && requeue_without "$SLURMD_NODENAME"
         exit 1
         ;;
     esac
 }
 
 check_nodes() { # fails if no node is fit; goes back into the queue without those that are not, if some are
-    local said unfit
+    local said token verdict unfit
+    rm -f "$folder"/.seen-by-all-* # of a start that was killed here
+    token=$(mktemp "$folder/.seen-by-all-XXXXXXXXXX") # on a full disk there is none; the check of this node says so
     said=$(timeout -k 5 300 srun --nodes "$SLURM_NNODES" --ntasks "$SLURM_NNODES" --ntasks-per-node 1 \
-        "${container[@]}" "$python" -m slurm.node_check --folder "$folder" --data "$data" \
+        "${container[@]}" "$python" -m slurm.node_check --folder "$folder" --data "$data" ${token:+--token "$token"} \
         --disk-bytes "$disk_bytes" --memory-bytes "$memory_bytes" --gpus "$gpus" 2>&1)
     printf '%s\n' "$said"
-    unfit=$(printf '%s\n' "$said" | program slurm.node_check --verdict "$PIPELINE_HOSTS") || return 1
+    rm -f "$token"
+    mapfile -t verdict < <(printf '%s\n' "$said" | program slurm.node_check --verdict "$PIPELINE_HOSTS")
+    [ "${#verdict[@]}" = 3 ] || return 1
+    unfit=${verdict[0]}
     [ -n "$unfit" ] || return 0
     is_ending && return 1 # they were not given the time to answer
-    if [ "${unfit//,/ }" = "$PIPELINE_HOSTS" ] && [ "$SLURM_NNODES" -gt 1 ]; then
+    if [ "${unfit//,/ }" = "$PIPELINE_HOSTS" ] && [ "$SLURM_NNODES" -gt 1 ] && [ -z "${verdict[2]}" ]; then
         say "none of the nodes is fit: it is not they"
         return 1
     fi
-    life bad-nodes --nodes "$unfit" --most "$most_fruitless_starts" || exit 1
+    life bad-nodes --nodes "$unfit" --most "$most_fruitless_starts" --found "${verdict[1]}" --unshared "${verdict[2]}" \
+        --why-not "$(why_not_without "$unfit")" || exit 1
     requeue_without "$unfit"
 }
 
@@ -127,15 +137,39 @@ go_back() {
 
 requeue() { go_back scontrol requeue "$job"; }
 
+of_lists() { # 1 or 2: the nodes that the job asks for, or avoids
+    scontrol -o show job "$job" | sed -n "s/.* ReqNodeList=\([^ ]*\) ExcNodeList=\([^ ]*\) NodeList=.*/\\$1/p" | grep -vF '(null)'
+}
+
+avoiding() { # NODES: with those that the job avoids already
+    local avoid
+    avoid=$(of_lists 2)
+    printf '%s' "$1${avoid:+,$avoid}"
+}
+
+# why_not_without NODES: why the job could never start without them; nothing if it could. What SLURM says against it with them,
+# too, is no reason, unless it says that no other nodes are there; nor is silence of the controller.
+why_not_without() {
+    local pinned node refusal
+    pinned=$(of_lists 1) && pinned=$(scontrol show hostnames "$pinned")
+    for node in ${1//,/ }; do
+        if printf '%s\n' "$pinned" | grep -qxF "$node"; then
+            echo "SBATCH_OPTIONS pins $node (--nodelist or --nodefile): take it out there, and submit again"
+            return
+        fi
+    done
+    refusal=$(sbatch --test-only --exclude="$(avoiding "$1")" "$script" 2>&1) && return
+    case $refusal in
+    *'not available'* | *'Invalid node name'*) ;;
+    *'Unable to contact'* | *'timed out'*) return ;;
+    *) sbatch --test-only "$script" >/dev/null 2>&1 || return ;;
+    esac
+    echo "SLURM: $(printf '%s' "$refusal" | paste -sd ' ')"
+}
+
 requeue_without() { # NODES, beside those that the job avoids already
     local avoid
-    avoid=$(scontrol -o show job "$job" | sed -n 's/.* ExcNodeList=\([^ ]*\) NodeList=.*/\1/p')
-    avoid=${avoid/(null)/}
-    avoid=$1${avoid:+,$avoid}
-    if sbatch --test-only --exclude="$avoid" "$script" 2>&1 | grep -q 'not available'; then
-        say "the job cannot run without $avoid: not requeued"
-        exit 1
-    fi
+    avoid=$(avoiding "$1")
     say "back into the queue without $avoid"
     go_back hold_and_release "$avoid"
 }

@@ -28,6 +28,7 @@ BLAMELESS = (
 )  # ends that say nothing about whether the run can get on
 
 
+UNSEEN = "; nobody else saw the first node's directory"
 NO_MORE = 3  # exit code: no more starts; any other but 0 is a node on which this program cannot work
 
 
@@ -180,15 +181,30 @@ def _run_terminated(args: argparse.Namespace) -> None:
 
 
 def _run_bad_nodes(args: argparse.Namespace) -> int:
-    ends = [line["end"] for line in read_lines(folder_of(args.run_dir), args.job) if "end" in line]
-    in_a_row = 1 + len(list(itertools.takewhile(lambda name: name == "bad node", reversed(ends))))
-    if in_a_row <= args.most:
-        _record_end(args.run_dir, args.job, "bad node", f"{args.nodes}: unfit")
+    ends = [line for line in read_lines(folder_of(args.run_dir), args.job) if "end" in line]
+    before = list(itertools.takewhile(lambda line: line["end"] == "bad node", reversed(ends)))
+    why_not = why_no_other_nodes(args, [line["why"] for line in before])
+    if why_not is None:
+        _record_end(args.run_dir, args.job, "bad node", f"unfit: {args.found or args.nodes}{args.unshared and UNSEEN}")
         return 0
-    why = f"gave up: in {in_a_row} starts in a row nodes were unfit, now {args.nodes}: it may not be they; see above"
-    _record_end(args.run_dir, args.job, "gave up", why)
-    print(why)
+    _record_end(args.run_dir, args.job, "gave up", why_not)
+    print(why_not)
     return NO_MORE
+
+
+def why_no_other_nodes(args: argparse.Namespace, before: Sequence[str]) -> str | None:
+    """Why a job does not go on without `args.nodes`, which are unfit, or None. `before`: why it excluded others in the starts
+    before, in a row. One other node that does not see the first one's directory may be the one that is wrong; if the next does
+    not either, or two at once, it is the path."""
+    found = args.found or args.nodes
+    the_path = "," in args.nodes or any(UNSEEN in why for why in before)
+    if args.unshared and the_path:
+        return f"gave up: {args.unshared}"
+    if args.why_not:
+        return f"gave up: unfit: {found}: the job cannot run without {args.nodes}: not requeued; {args.why_not}"
+    if len(before) >= args.most:
+        return f"gave up: in {len(before) + 1} starts in a row nodes were unfit, now {found}: it may not be they; see above"
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,6 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb.add_argument("--job", required=True)
         if name == "start":
             verb.add_argument("--fresh", action="store_true")
+        if name == "bad-nodes":
+            for option in ("--found", "--unshared", "--why-not"):
+                verb.add_argument(option, default="", help="see why_no_other_nodes")
         for option in options:
             verb.add_argument(option, required=True, type=str if option == "--nodes" else int)
     return cli.run(parser, argv)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocessing.base.command_line import nearest
+from slurm.sbatch_options import check_options
 
 SITE_FILE = Path(__file__).parent / "site.env"
 _CONSTRAINT = re.compile(r"[\w.,:@/+=\[\]|&()*!-]+")
@@ -148,11 +149,9 @@ def _check(site: Site) -> None:
 
 
 def options_of(site: Site) -> list[str]:
-    """SBATCH_OPTIONS as words, each of them an option with its value."""
+    """SBATCH_OPTIONS as words, each of them an option with its value. ValueError for one that breaks the life of a job."""
     words = _words("SBATCH_OPTIONS", site.sbatch_options)
-    for word in words:
-        if not re.fullmatch(r"--[a-z][a-z-]*(=[^\"\\\x00-\x1f\x7f]+)?", word):
-            raise ValueError(f"SBATCH_OPTIONS: {word!r}: expected long options with their values, --exclusive --mail-type=FAIL")
+    check_options(words)
     return words
 
 

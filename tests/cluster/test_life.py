@@ -187,6 +187,68 @@ def test_a_job_that_needs_the_unfit_node_fails(cluster: Cluster, little_corpus: 
     assert job.wait("CANCELLED", stage="export")["Reason"] == "DependencyNeverSatisfied"
 
 
+@pytest.fixture(params=["--nodelist=n[1-2]", "--reservation=two"])
+def wants_the_full_disk(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """An option that leaves a job no other node than the one of full_disk."""
+    option = request.param
+    if "reservation" in option:
+        times = ("StartTime=now", "Duration=60")
+        cluster.run("scontrol", "create", "reservation", "ReservationName=two", "Users=root", "Nodes=n1,n2", *times)
+    yield option
+    if "reservation" in option:
+        cluster.run("scontrol", "delete", "ReservationName=two")
+
+
+def test_a_job_whose_options_want_the_unfit_node_fails(
+    cluster: Cluster, little_corpus: Path, tmp_path: Path, full_disk: str, wants_the_full_disk: str
+) -> None:
+    """Without the node it would be in the queue for ever."""
+    job = submit(cluster, tmp_path / "run", little_corpus, site={**QUICK, "SBATCH_OPTIONS": wants_the_full_disk})
+    job.wait("FAILED")
+    assert job.ends() == ["gave up"]
+    why = {
+        "--nodelist=n[1-2]": "SBATCH_OPTIONS pins n2 (--nodelist or --nodefile)",
+        "--reservation=two": "SLURM: allocation failure: Requested node configuration is not available",
+    }[wants_the_full_disk]
+    for told in (job.log(), job.status()):
+        (line,) = [line for line in told.splitlines() if "the job cannot run without" in line]
+        assert f"unfit: {full_disk}: disk: " in line
+        assert f": the job cannot run without {full_disk}: not requeued; {why}" in line
+    assert "FAILED" in job.status()
+
+
+@pytest.fixture
+def own_directories(cluster: Cluster, tmp_path: Path) -> Iterator[None]:
+    """All nodes but the first have a directory of their own where the run's folder is."""
+    folder = folder_of(tmp_path / "run")
+    folder.mkdir()
+    for node in cluster.nodes[1:]:
+        (tmp_path / node).mkdir()
+        cluster.on(node, "mount", "--bind", tmp_path / node, folder)
+    yield
+    for node in cluster.nodes[1:]:
+        cluster.on(node, "umount", folder)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "ends"), [(3, ["gave up"]), pytest.param(2, ["bad node", "gave up"], marks=pytest.mark.long)]
+)
+def test_a_directory_that_the_nodes_do_not_share(
+    cluster: Cluster, little_corpus: Path, tmp_path: Path, own_directories: None, nodes: int, ends: list[str]
+) -> None:
+    """With two others it is at once clear that it is not they; one may be to blame, and the next may not."""
+    batch = set_options(batch__global_sequences=6, batch__micro_sequences=1)
+    job = submit(cluster, tmp_path / "run", little_corpus, *batch, site={**QUICK, "NODES": str(nodes)})
+    job.wait("FAILED")
+    folder, remedy = folder_of(tmp_path / "run"), "--run must be on a file system that all nodes share"
+    for node in ("n2", "n3"):
+        assert f"node {node}: UNFIT: directory: {folder} is not the directory that n1 sees: {remedy}" in job.log()
+    assert f"gave up: no other node sees what n1 has just written to {folder}: {remedy}" in job.log()
+    assert remedy in job.status()
+    assert job.ends() == ends
+    assert not list(tmp_path.rglob(".seen-by-all-*"))
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_the_controller_is_away_at_the_decision(

@@ -1,5 +1,6 @@
 """Is a node fit: each check finds what is broken, and the verdict blames the right node."""
 
+import io
 import os
 import threading
 import time
@@ -10,7 +11,18 @@ import pytest
 
 from pipeline.distributed.launch import port_of_job
 from slurm import node_check
-from slurm.node_check import answer_others, call_first, disk, gpus, main, memory, unfit_nodes
+from slurm.node_check import (
+    answer_others,
+    call_first,
+    disk,
+    gpus,
+    main,
+    memory,
+    said_of_nodes,
+    seen_by_nobody,
+    shared,
+    unfit_nodes,
+)
 
 FIRST = "UNFIT: network: the first node, n1:15001, could not be reached in 20 s (timed out)"
 
@@ -28,11 +40,52 @@ FIRST = "UNFIT: network: the first node, n1:15001, could not be reached in 20 s 
 )
 def test_the_verdict(said: dict[str, str], unfit: list[str]) -> None:
     lines = [f"node {name}: {text}" for name, text in said.items()]
-    assert unfit_nodes(["srun: error: noise", *lines], ["n1", "n2", "n3"]) == unfit
+    assert unfit_nodes(said_of_nodes(["srun: error: noise", *lines], ["n1", "n2", "n3"])) == unfit
 
 
 def test_of_two_nodes_the_one_that_calls_is_to_blame() -> None:
-    assert unfit_nodes([f"node n2: {FIRST}", "node n1: fit"], ["n1", "n2"]) == ["n2"]
+    assert unfit_nodes(said_of_nodes([f"node n2: {FIRST}", "node n1: fit"], ["n1", "n2"])) == ["n2"]
+
+
+def test_a_directory_that_is_not_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_check, "SEEN_S", 0.2)
+    token = tmp_path / "token"
+    expected = f"directory: {tmp_path} is not the directory that n1 sees: --run must be on a file system that all nodes share"
+    assert shared(token, "n1") == expected
+    threading.Timer(0.1, token.touch).start()  # a network's file system may be late
+    assert shared(token, "n1") is None
+
+
+BLIND = (
+    "UNFIT: disk: full; directory: /a b is not the directory that n1 sees: --run must be on a file system that all nodes share"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "nobody"),
+    [
+        (["fit", BLIND, BLIND], True),
+        (["fit", BLIND], True),
+        (["UNFIT: memory: 1 GB", BLIND, "said nothing"], True),
+        (["fit", BLIND, "fit"], False),
+        (["fit", BLIND, "UNFIT: clock: late"], False),  # it sees it
+        (["fit", "said nothing", "said nothing"], False),
+        (["fit"], False),
+    ],
+)
+def test_nobody_sees_the_directory_of_the_first(said: list[str], nobody: bool) -> None:
+    found = seen_by_nobody({f"n{number}": text for number, text in enumerate(said, start=1)})
+    told = "no other node sees what n1 has just written to /a b: --run must be on a file system that all nodes share"
+    assert found == (told if nobody else "")
+
+
+def test_the_three_lines_of_the_verdict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which job.sh reads."""
+    monkeypatch.setattr(node_check.sys, "stdin", io.StringIO(f"node n1: fit\nnode n2: {BLIND}\nnode n4: UNFIT: disk: full\n"))
+    assert main(["--verdict", "n1 n2 n3 n4"]) == 0
+    unfit, found, unshared = capsys.readouterr().out.split("\n")[:-1]
+    assert (unfit, unshared) == ("n2,n3,n4", "")
+    assert found == f"n2: {BLIND.removeprefix('UNFIT: ')}; n3: said nothing; n4: disk: full"
 
 
 def test_disk(tmp_path: Path) -> None:
@@ -120,6 +173,12 @@ def test_the_line_of_a_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cap
     assert unfit.startswith("node n1: UNFIT: disk: ")
     assert "; memory: " in unfit
     assert "; corpus: " in unfit
+    monkeypatch.setattr(node_check, "SEEN_S", 0.1)
+    assert main([*folders, "--token", str(tmp_path / "manifest.json")]) == 0
+    assert main([*folders, "--token", str(tmp_path / "token")]) == 0
+    fit, unfit = capsys.readouterr().out.splitlines()
+    assert fit == "node n1: fit"
+    assert unfit.startswith(f"node n1: UNFIT: directory: {tmp_path} is not")
     monkeypatch.setenv("PIPELINE_HOSTS", "first.invalid n1")
     assert main([*folders, "--wait-s", "0.2"]) == 0
     assert "UNFIT: network: the first node, first.invalid:15003, could not be reached" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm.sbatch_options import NAMES, REFUSED, SHORT, meant, notes
 from slurm.site import Site, limit_s, options_of, read_site
 
 EXAMPLE = Path(__file__).parent.parent.parent / "slurm" / "site.env.example"
@@ -85,3 +86,90 @@ def test_a_constraint_has_a_syntax_of_its_own(tmp_path: Path) -> None:
 
 def test_options_for_all_jobs(tmp_path: Path) -> None:
     assert options_of(site(tmp_path, "SBATCH_OPTIONS='--exclusive --comment=\"a b\"'\n")) == ["--exclusive", "--comment=a b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--array=0-3", "use --sweep"),
+        ("--array 0-3", "use --sweep"),
+        ("-a 0-3", "-a (--array): each element would train in the same run directory; use --sweep"),
+        ("-a0-3", "(--array)"),
+        ("--arr=0-3", "--arr=0-3 (--array)"),
+        ("--exclusive --no-requeue", "--no-requeue: the job could not go back"),
+        ("--no-r", "(--no-requeue)"),
+        ("--output=x.log", "leave it out"),
+        ("-o x.log", "(--output)"),
+        ("--err=x.log", "(--error)"),
+        ("--open-mode=truncate", "each start would delete"),
+        ("--export=NONE", "SETUP"),
+        ("--export NONE", "SETUP"),
+        ("--export=NIL", "SETUP"),
+        ("--export=PATH,SMALL=1", "SETUP"),
+        ("--export-file=env", "SETUP"),
+        ("--signal=B:USR1@60", "WARNING_S"),
+        ("-d afterok:7", "(--dependency)"),
+        ("--time=5", "use TIME"),
+        ("--nodes=3", "use NODES"),
+        ("-N3", "use NODES"),
+        ("--ntasks=3", "RANKS_PER_NODE"),
+        ("--ntasks-per-node=3", "RANKS_PER_NODE"),
+        ("--tasks-per-n=3", "RANKS_PER_NODE"),
+        ("--gres=lustre:1,gpu:8", "GPUS_PER_NODE"),
+        ("-G 8", "GPUS_PER_NODE"),
+        ("--wrap=true", "a job"),
+        ("--test-only", "a job"),
+        ("--parsable", "its id"),
+        ("-W", "`python -m slurm status`"),
+        ("-M other", "login node"),
+        ("--no-kill", "loss of a node"),
+        ("--chdir=/", "from where submit is called"),
+        ("-w n2", "long options"),
+        ("--nodelist n2", "long options"),
+        ("--gres lustre:1", "long options"),
+    ],
+)
+def test_an_option_that_breaks_the_job_is_refused(tmp_path: Path, options: str, words: str) -> None:
+    with pytest.raises(ValueError, match=r"\ASBATCH_OPTIONS: .*" + re.escape(words)) as refusal:
+        site(tmp_path, f"SBATCH_OPTIONS='{options}'\n")
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "--exclusive",
+            "--mail-type=FAIL",
+            "--hold",
+            "--requeue",
+            "--nodelist=n2",
+            "--nodel=n2",
+            "--nodefile=f",
+            "--exclude=n1",
+        ),
+        *("--export=ALL", "--export=SMALL=1,ALL", "--open-mode=append", "--gres=lustre:1", "--mem=4G", "--mem-per-cpu=1G"),
+        *("--partition=p", "--reservation=r", "--wait-all-nodes=1", "--time-min=5", "--begin=now+1hour", "--of-a-plugin=x"),
+    ],
+)
+def test_an_option_that_does_no_harm_is_taken(tmp_path: Path, option: str) -> None:
+    assert options_of(site(tmp_path, f"SBATCH_OPTIONS='{option}'\n")) == [option]
+
+
+def test_every_option_that_is_judged_is_one() -> None:
+    assert REFUSED.keys() | set(SHORT.values()) <= NAMES
+    assert all(meant(f"--{name}") == [name] for name in NAMES)
+    assert all(meant(f"-{letter}") == [name] for letter, name in SHORT.items())
+
+
+def test_what_overrides_is_said(tmp_path: Path) -> None:
+    settings = "PARTITION=gpu\nCPU_PARTITION=cpu\nMEMORY_PER_NODE=480G\nGPU_OPTION=gres\n"
+    options = "--exclusive --part=p --qos=q --mem=1G --job-name=x --gres=lustre:1 --nodel=n2"
+    found = site(tmp_path, f"{settings}SBATCH_OPTIONS='{options}'\n")
+    assert notes(options_of(found), vars(found)) == [
+        "--part=p goes over PARTITION=gpu, CPU_PARTITION=cpu",
+        "MEMORY_PER_NODE=480G goes over --mem=1G",
+        "--job-name=x is the name of all jobs: STAGE RUN is not",
+        "--gres=lustre:1 is not asked of jobs with GPUs: their --gres goes over it",
+        "--nodel=n2 pins nodes: a job of which one is unfit fails, for it cannot go on elsewhere",
+    ]

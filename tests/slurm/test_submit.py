@@ -53,6 +53,7 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--site", "TFLOPS_PER_GPU=nan"], "finite"),
         (["--site", 'CONTAINER="apptainer \'x"'], "CONTAINER"),
         (["--site", "SBATCH_OPTIONS='--comment=a\nid'"], "long options"),
+        (["--site", "SBATCH_OPTIONS='--no-requeue'"], "--no-requeue: the job could not go back into the queue"),
         (["--site-file", "/bin/ls"], "not a text file"),
         (["--sweep", "lr=1,2"], "section.key"),
         (["--sweep", "optim.lr=0.1,$(id)"], "directory's name"),
@@ -158,6 +159,11 @@ def test_build_settings_that_cannot_be_are_refused_before_a_job_is_queued(say, t
 def test_variables_that_would_go_over_the_scripts_are_named(say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SBATCH_NO_REQUEUE", "1")
     assert "not used     SBATCH_NO_REQUEUE" in say("--print")[1]
+
+
+def test_an_option_that_overrides_a_setting_is_said(say) -> None:
+    said = say("--print", "--site", "PARTITION=gpu", "--site", "SBATCH_OPTIONS=--partition=other")[1]
+    assert "options      --partition=other goes over PARTITION=gpu\n" in said
 
 
 def test_the_estimate() -> None:

@@ -167,3 +167,35 @@ def test_unfit_nodes_again_and_again_give_up(run: Path, capsys: pytest.CaptureFi
     codes = [life.main(words(run, "bad-nodes")) for _ in range(3)]
     assert codes == [0, 0, life.NO_MORE]
     assert "3 starts in a row nodes were unfit" in capsys.readouterr().out
+
+
+def bad(run: Path, *more: str) -> list[str]:
+    return words(run, "bad-nodes", "--found", "n1: disk: full", *more)
+
+
+def test_a_job_that_cannot_do_without_the_unfit_node_says_which_and_why(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert life.main(bad(run, "--why-not", "SBATCH_OPTIONS pins n1")) == life.NO_MORE
+    told = "unfit: n1: disk: full: the job cannot run without n1: not requeued; SBATCH_OPTIONS pins n1"
+    assert told in capsys.readouterr().out
+    (line,) = read_lines(folder_of(run), "7")
+    assert line["end"] == "gave up"
+    assert told in line["why"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "codes"),
+    [("n2", [0, 3]), ("n2,n3", [3])],
+)
+def test_a_directory_that_nobody_shares_is_not_the_nodes_fault(
+    run: Path, capsys: pytest.CaptureFixture[str], nodes: str, codes: list[int]
+) -> None:
+    """One other node may be to blame, once; two are not."""
+    call = [*bad(run, "--unshared", "no other node sees it"), "--nodes", nodes]
+    assert [life.main(call) for _ in codes] == codes
+    assert "gave up: no other node sees it" in capsys.readouterr().out
+    assert read_lines(folder_of(run), "7")[-1]["why"] == "gave up: no other node sees it"
+
+
+def test_a_node_that_is_unfit_for_another_reason_does_not_count_against_the_directory(run: Path) -> None:
+    assert life.main(bad(run)) == 0
+    assert life.main(bad(run, "--unshared", "no other node sees it")) == 0
