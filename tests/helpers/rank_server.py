@@ -10,6 +10,8 @@ Started by ranks.RankServer, it reads one JSON object a line on standard input a
 Ranks are real processes: they have the launcher's variables but no launcher, like srun's, and find each other over gloo.
 Those started together are one process group. All of them end with this process, and it with its standard input.
 Rank r writes outputs[r] + ".stdout" and ".stderr", and to ".imports" what it had to import itself.
+
+One file, longer than others, because it is one program with its protocol.
 """
 
 import ctypes

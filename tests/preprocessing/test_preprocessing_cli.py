@@ -1,4 +1,7 @@
-"""The command line on bad days: exit code 2, one line that helps, nothing left behind. Real processes, real files."""
+"""The command line on bad days: exit code 2, one line that helps, nothing left behind. Real processes, real files.
+
+One file, longer than others, because the command line is tested verb by verb on the same files.
+"""
 
 import bz2
 import gzip

@@ -2,6 +2,8 @@
 
 As MediaWiki's preprocessor does, in time linear in the page's size, whatever is left unbalanced: what is never closed is put
 back as text, without its marks. The result is text whose lines are still to be laid out (preprocessing.sources.wikitext).
+
+Longer than a room should be: the stack and what opens and closes on it are one machine, and a page is read in one pass.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""What single templates show for their arguments: one function each, for the table in `templates`. None: nothing to show."""
+"""What single templates show for their arguments: one function each, for the table in `templates`. None: nothing to show.
+
+Longer than a room should be: some forty short functions of one kind, one a family of templates.
+"""
 
 # ruff: noqa: SIM905 (lists of words are best read as words)
 import re

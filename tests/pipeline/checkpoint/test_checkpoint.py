@@ -1,4 +1,7 @@
-"""A checkpoint on disk: whole or not there, never fooled by damage, read in parts. No processes but the run that made it."""
+"""A checkpoint on disk: whole or not there, never fooled by damage, read in parts. No processes but the run that made it.
+
+One file, longer than others, because all its tests share one run's checkpoints.
+"""
 
 import json
 import random

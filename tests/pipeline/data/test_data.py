@@ -1,4 +1,7 @@
-"""Batches: functions of their counters alone, every sample once an epoch, packed text and sentence pairs as defined."""
+"""Batches: functions of their counters alone, every sample once an epoch, packed text and sentence pairs as defined.
+
+One file, longer than others, because packed text and pairs are held to one readable reference.
+"""
 
 import dataclasses
 import math

@@ -1,6 +1,8 @@
 """A rank that dies or hangs ends the run: soon, with a line of each survivor that names it, and with no process left over.
 
 The scenarios are real processes and mostly wait, so they run side by side; a test is the outcome of one.
+
+One file, longer than others, because all scenarios start together.
 """
 
 import contextlib

@@ -1,4 +1,7 @@
-"""What is predicted is what is measured; and what was done to make it small changes no number of a run."""
+"""What is predicted is what is measured; and what was done to make it small changes no number of a run.
+
+One file, longer than others, because its tests share what was predicted and measured once.
+"""
 
 import json
 import os

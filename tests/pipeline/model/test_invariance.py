@@ -1,4 +1,7 @@
-"""The guardian holds the models to f(cx) = f(x), and finds and names what breaks it."""
+"""The guardian holds the models to f(cx) = f(x), and finds and names what breaks it.
+
+One file, longer than others, because each kind of breach is one small model.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

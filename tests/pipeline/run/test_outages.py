@@ -1,4 +1,7 @@
-"""A disk that is full, away or gone for a while costs no record: the file afterwards is that of an undisturbed run."""
+"""A disk that is full, away or gone for a while costs no record: the file afterwards is that of an undisturbed run.
+
+One file, longer than others, because its outages share one undisturbed run.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""`audit`: a sound corpus passes every check, and each kind of damage fails the check that is meant for it, alone."""
+"""`audit`: a sound corpus passes every check, and each kind of damage fails the check that is meant for it, alone.
+
+One file, longer than others, because each damage is done to one sound corpus, which is made once.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,7 @@
-"""Building a corpus: the same bytes every time, all or nothing, nothing lost, nothing touched."""
+"""Building a corpus: the same bytes every time, all or nothing, nothing lost, nothing touched.
+
+One file, longer than others, because its builds share their material.
+"""
 
 import gzip
 import json

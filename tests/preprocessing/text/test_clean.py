@@ -1,4 +1,7 @@
-"""Cleaning: real cases of every rule, and the fast code beside a slow, readable reference of the same rules."""
+"""Cleaning: real cases of every rule, and the fast code beside a slow, readable reference of the same rules.
+
+One file, longer than others, because the readable reference of all rules stands in it.
+"""
 
 import gzip
 import json
