@@ -13,6 +13,7 @@ from tests.helpers.running import ROOT
 FLOORS = (
     "preprocessing.base",
     "preprocessing.corpus",
+    "preprocessing.sources.wiki",
     "preprocessing.sources",
     "preprocessing.text",
     "preprocessing.build",

@@ -314,7 +314,7 @@ def test_the_audit_of_a_built_corpus(corpus: Corpus, tmp_path: Path, capsys: pyt
     assert f"page: {page}" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert len(found["checks"]) == 26
+    assert len(found["checks"]) == 31
     assert all(check["passed"] for check in found["checks"])
     assert all(escape(check["name"]) in page.read_text() for check in found["checks"])
 
