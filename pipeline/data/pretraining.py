@@ -31,6 +31,8 @@ class PretrainingData:
     "mlm+nsp": sentence pairs, each at the anchor where its sample starts, padded to L; see pipeline.data.sentence_pairs.
 
     Masks and pairs are drawn from the streams that (seed, epoch, sample) name: see pipeline.data.masking.
+
+    Twelve attributes: five settings, and what is counted once of the shards.
     """
 
     def __init__(

@@ -16,7 +16,10 @@ P_MASK, P_RANDOM = 0.8, 0.1
 
 @dataclass
 class Masked:
-    """What the batches showed. A prediction is a slot of weight 1; `drawn` are inputs that are neither [MASK] nor the label."""
+    """What the batches showed. A prediction is a slot of weight 1; `drawn` are inputs that are neither [MASK] nor the label.
+
+    More attributes than usual, because each is one sum of what the checks judge.
+    """
 
     seq_len: int
     vocab_size: int

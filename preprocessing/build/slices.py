@@ -125,7 +125,10 @@ def _encode(batch: list[KeptDocument], tokenizer: sentencepiece.SentencePiecePro
 
 
 class _SliceWriter:
-    """A slice's documents on their way into its files."""
+    """A slice's documents on their way into its files.
+
+    Eleven attributes: a writer a split, and what the marker will say.
+    """
 
     def __init__(self, work: Path, plan: Plan, number: int) -> None:
         self._path = partial(slice_path, work, number)

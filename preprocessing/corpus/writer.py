@@ -38,6 +38,8 @@ class ShardWriter:
 
     The file appears under its name only when whole (temporary name, fsync, rename). As a context manager it closes
     at the end of the block, and after an error removes the temporary file instead.
+
+    Twelve attributes, because a shard is collected column by column.
     """
 
     def __init__(

@@ -29,7 +29,10 @@ class Line(NamedTuple):
 
 
 class Lines:
-    """The lines of one file, forwards. `damage` is set where compressed data break off: there are no lines behind."""
+    """The lines of one file, forwards. `damage` is set where compressed data break off: there are no lines behind.
+
+    Fourteen attributes, because reading lines out of compressed blocks is one state.
+    """
 
     def __init__(self, path: Path, file_bytes: int, max_line_bytes: int, ending: bytes = b"\n") -> None:
         self.damage: Damage | None = None
