@@ -164,7 +164,7 @@ def test_the_deepest_model_is_about_the_deepest() -> None:
 
 def test_what_cannot_fit_is_refused_before_anything_is_traced() -> None:
     huge = with_layers(system(SIBERT, "zero3-bf16", 64), 100)
-    wide = replace(huge, config=replace(huge.config, model=replace(huge.config.model, width=2**16, heads=2**8)))
+    wide = replace(huge, config=changed(huge.config, {"model.width": 2**16, "model.heads": 2**8}))
     with pytest.raises(ValueError, match=r"before any activation, and such a GPU has 80\.0 GiB"):
         check_fits(wide, 80 * 2**30, "such a GPU")
     check_fits(with_layers(huge, 2), 80 * 2**30, "such a GPU")
