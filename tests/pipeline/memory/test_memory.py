@@ -16,7 +16,7 @@ import torch
 
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
-from pipeline.config.load import as_dict, load_recipe
+from pipeline.config.load import as_dict, changed, load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.memory.compare import predicted_rows, systems
 from pipeline.memory.fits import check_fits, largest_micro_batch, most_layers, with_micro
