@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
-from torch.distributed import DistError, DistStoreError, PrefixStore, Store, TCPStore
+from torch.distributed import DistError, PrefixStore, Store, TCPStore
 
 from pipeline.distributed.launch import World
 from preprocessing.base.command_line import RankError
@@ -141,8 +141,11 @@ class HeartbeatStore:
         """Every rank's first heartbeat: from then on no key is missing, and no request waits for one."""
         try:
             return self.read(self._store)
-        except DistStoreError:
-            came = [rank for rank, key in enumerate(self._keys()) if self._store.check([key])]
+        except RuntimeError:  # a timeout, or a store that is gone: the rank that keeps it may end before the others
+            try:
+                came = [rank for rank, key in enumerate(self._keys()) if self._store.check([key])]
+            except RuntimeError:
+                raise ValueError(f"rank 0 ended while this rank waited for all {self.world.size} ranks") from None
             absent = [str(rank) for rank in range(self.world.size) if rank not in came]
             few = ", ".join(absent[:NAMED_RANKS]) + (", …" if len(absent) > NAMED_RANKS else "")
             kind = RankError if self.world.rank == came[0] else ValueError
