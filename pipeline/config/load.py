@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.config.decay_budget import spend_decay_budget
 from pipeline.config.refusal import refusal, unknown_key
 from pipeline.config.schema import RunConfig
 from preprocessing.base.command_line import nearest
@@ -53,6 +54,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     values, where = _read([path])
     for override in overrides:
         _apply_override(values, override)
+    spend_decay_budget(values, where)
     return from_dict(values, where + " with --set" * bool(overrides))
 
 

@@ -60,34 +60,66 @@ class ModelConfig(Section):
     width: PositiveInt = 768  # of a hidden state
     heads: PositiveInt = 12  # of attention in each layer; they share the width evenly
     ffn_width: PositiveInt = 3072  # inside the feed-forward part of a layer
-    max_seq_len: PositiveInt = 512  # how many positions have an embedding
+    max_seq_len: PositiveInt = 512  # how many positions have an embedding; with rotary positions the longest sequence
+    embedding: Literal["summed", "row-normalised"] = "summed"  # what enters the first layer: pipeline/model/embedding.py
+    positions: Literal["learned", "rotary"] = "learned"  # vectors that are added, or rotations of queries and keys
+    position_scale: PositiveNumber = 0.3  # β of row-normalised embeddings: a position's length beside a token's
+    token_types: bool = True  # add an embedding of the sequence, A or B, that a token belongs to
+    mask_embedding: Literal["learned", "zero"] = "learned"  # what stands for [MASK]: its row of the table, or nothing
+    branch_scale: PositiveNumber = 1.0  # α of sibert-d: the length of each branch beside the stream that it joins
+    attention_power: Annotated[int, Field(ge=1, le=4)] = 1  # n of sibert: weights relu(q·k)^n over their sum; paper: 1
+    final_norm: bool = True  # sibert-d: normalise the stream before the head
     init_std: PositiveNumber = 0.02  # of the truncated normal that weights start from, paper section 5
     init: Literal["normal", "balanced"] = "normal"  # how weights start: pipeline/init/normal.py or balanced.py
+    balance_batches: PositiveInt = 1  # of the balanced start: over how many global batches gradients are measured
     score_offset: NonNegativeNumber = 0.0  # where query and key biases start (pipeline/init/normal.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
-    tau: PositiveNumber = 1.0  # of the invariant head only: logits are τ·cosine·sqrt(D)
+    tau: PositiveNumber = 1.0  # of a row-normalised decoder only: logits are τ·<h, w/||w||>
+
+    @property
+    def decoder_is_row_normalised(self) -> bool:
+        """Are the logits, too, scale invariant: is the decoder the invariant head, or a row-normalised embedding?"""
+        return self.head == "invariant" or (self.head == "tied" and self.embedding == "row-normalised")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"model.width = {self.width} is not divisible by model.heads = {self.heads}")
-        return self
-
-    @model_validator(mode="after")
-    def _head_suits_encoder(self) -> Self:
-        if (self.encoder == "bert") != (self.head == "tied"):
+        if self.positions == "rotary" and self.width // self.heads % 2:
             raise ValueError(
-                f"model.encoder = {self.encoder!r} with model.head = {self.head!r}: bert has the tied head, and a head tied "
-                "to the embedding breaks SIBERT's invariance (use paper or invariant)"
+                f"model.positions = 'rotary' turns pairs: model.width / model.heads = {self.width // self.heads} is odd"
             )
         return self
 
     @model_validator(mode="after")
+    def _head_suits_encoder(self) -> Self:
+        if self.encoder == "bert" and self.head != "tied":
+            raise ValueError(f"model.encoder = 'bert' with model.head = {self.head!r}: bert has the tied head")
+        if self.encoder != "bert" and self.head == "tied" and self.embedding != "row-normalised":
+            raise ValueError(
+                f"model.encoder = {self.encoder!r} with model.head = 'tied': a head tied to the embedding breaks SIBERT's "
+                "invariance, unless model.embedding = 'row-normalised' (or use the head paper or invariant)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_sibert_d_has_a_stream_of_degree_0(self) -> Self:
+        plain = {"embedding": "summed", "branch_scale": 1.0, "final_norm": True}
+        for name, value in plain.items():
+            if getattr(self, name) != value and self.encoder != "sibert-d":
+                raise ValueError(
+                    f"model.{name} = {getattr(self, name)!r} with model.encoder = {self.encoder!r}: only sibert-d can have it"
+                )
+        if self.encoder == "bert" and self.attention_power != 1:
+            raise ValueError(f"model.attention_power = {self.attention_power}: bert has the softmax; only sibert can have it")
+        return self
+
+    @model_validator(mode="after")
     def _balanced_start_suits_model(self) -> Self:
-        if self.init == "balanced" and (self.encoder, self.head) != ("sibert-d", "invariant"):
+        if self.init == "balanced" and not (self.encoder == "sibert-d" and self.decoder_is_row_normalised):
             raise ValueError(
                 f"model.init = 'balanced' with model.encoder = {self.encoder!r} and model.head = {self.head!r}: only in "
-                "sibert-d with the invariant head is every matrix scale invariant by itself; use 'normal'"
+                "sibert-d with a row-normalised decoder is every matrix scale invariant by itself; use 'normal'"
             )
         return self
 

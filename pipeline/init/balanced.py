@@ -1,6 +1,6 @@
 """The balanced start: every separately scale invariant group of tensors at its own equilibrium norm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,23 +24,32 @@ def share_a_direction(weight_VD: Tensor, std: float, seed: int) -> None:
     weight_VD.add_(SHARED_DIRECTION * std * direction_D.to(weight_VD.device))
 
 
-def balance(model: nn.Module, backward: Callable[[], None], lr: float, weight_decay: float) -> None:
+def balance(model: nn.Module, backward: Callable[[int], None], batches: int, lr: float, weight_decay: float) -> None:
     """Rescale each separately scale invariant group of tensors to its own equilibrium norm, in place.
 
-    The groups are `separately_invariant_groups`; `backward` fills `.grad` from one representative batch. Group i gets the
-    norm at which weight decay and gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4)
-    (sibert-d only: there ||x_i||·||g_i|| does not depend on the scale of any group). Without this every matrix first
-    spends of the order of 1/(lr·wd) steps drifting to that norm, with an effective rate that is off by orders of
-    magnitude. The gradient of one batch is larger than later ones, so the norm starts somewhat high and settles.
+    The groups are `separately_invariant_groups`; `backward(i)` adds the gradient of the i-th of `batches` batches to `.grad`,
+    and ||g_i||² is the mean of those gradients' square norms. Group i gets the norm at which weight decay and
+    gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4) (sibert-d only: there ||x_i||·||g_i||
+    does not depend on the scale of any group). Without this every matrix first spends of the order of 1/(lr·wd) steps drifting
+    to that norm, with an effective rate that is off by orders of magnitude. The first gradients are larger than later ones, so
+    the norm starts somewhat high and settles.
     """
+    groups = separately_invariant_groups(model)
+    square_norms = [0.0] * len(groups)
+    for i in range(batches):
+        model.zero_grad()
+        backward(i)
+        for at, tensors in enumerate(groups):
+            square_norms[at] += _norm([t.grad for t in tensors if t.grad is not None]) ** 2 / batches
     model.zero_grad()
-    backward()
     with torch.no_grad():
-        for tensors in separately_invariant_groups(model):
-            x_norm = torch.linalg.vector_norm(torch.stack([t.norm() for t in tensors])).item()
-            g_norm = torch.linalg.vector_norm(torch.stack([t.grad.norm() for t in tensors if t.grad is not None])).item()
+        for tensors, square_norm in zip(groups, square_norms, strict=True):
+            x_norm, g_norm = _norm(tensors), square_norm**0.5
             if x_norm > 0 and g_norm > 0:
                 factor = equilibrium_norm(x_norm * g_norm, lr, weight_decay) / x_norm
                 for tensor in tensors:
                     tensor.mul_(factor)
-    model.zero_grad()
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    return torch.linalg.vector_norm(torch.stack([t.detach().norm() for t in tensors])).item() if tensors else 0.0

@@ -1,5 +1,6 @@
 """The model that a run starts from, alike on every rank."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -17,24 +18,39 @@ from preprocessing.corpus.reader import Corpus
 
 
 def initial_model(
-    config: RunConfig, corpus: Corpus, data: PretrainingData, batch: BatchArithmetic, device: torch.device
+    config: RunConfig,
+    corpus: Corpus,
+    data: PretrainingData,
+    batch: BatchArithmetic,
+    device: torch.device,
+    beat: Callable[[str], None] = lambda doing: None,
 ) -> PretrainingModel:
-    """From the seed and, for a balanced start, the first global batch."""
+    """From the seed and, for a balanced start, the first global batches, all of which this rank takes alone: so the start is
+    the same bit for bit on any number of ranks that take equal micro batches. `beat` is called at every micro batch."""
     model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     init_weights(model, config.model, config.train.seed)
     model.to(device)
     if config.model.init == "balanced":
-        share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
-        backward = partial(_backward_first_batch, model, data, batch, device)
-        balance(model, backward, config.optim.lr, config.optim.weight_decay)
+        if model.mlm_head.decoder is not None:
+            share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
+        backward = partial(_backward, model, data, batch, device, beat)
+        balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
     return model
 
 
-def _backward_first_batch(model: PretrainingModel, data: PretrainingData, batch: BatchArithmetic, device: torch.device) -> None:
-    """Gradients of the first global batch, all of it on this rank, without an engine."""
+def _backward(
+    model: PretrainingModel,
+    data: PretrainingData,
+    batch: BatchArithmetic,
+    device: torch.device,
+    beat: Callable[[str], None],
+    step: int,
+) -> None:
+    """Add the gradient of the global batch of a step, without an engine."""
     parts = batch.accumulation_steps * batch.world_size
     for part in range(parts):
-        indices = rank_indices(0, part, 0, 1, batch.global_sequences, batch.micro_sequences)
+        beat("the balanced start")
+        indices = rank_indices(step, part, 0, 1, batch.global_sequences, batch.micro_sequences)
         (model(data.batch(indices).to(device)).loss / parts).backward()
 
 

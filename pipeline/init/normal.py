@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from pipeline.config.schema import ModelConfig
-from pipeline.model.encoder import Attention, Embedding
+from pipeline.model.embedding import Embedding
+from pipeline.model.encoder import Attention
 
 
 def init_weights(model: nn.Module, config: ModelConfig, seed: int) -> None:
@@ -18,10 +19,10 @@ def truncated_normal(model: nn.Module, std: float, seed: int, quiet_token_types:
     """Every matrix from a normal of standard deviation `std` cut at two of them (paper section 5: 0.02, as in BERT);
     linear biases zero, LayerNorm 1 and 0. The MLM output bias keeps its log-unigram start.
 
-    `quiet_token_types` (scale invariant encoders) starts the token type embeddings at zero. From N(0, 0.02²) they are one
-    vector that all tokens share, a third of the embeddings' variance: in the heads in which that vector's own score is
-    negative, ReLU left up to a fifth of the attention rows empty or nearly so (measured), and the gradients through nearly
-    empty rows are what is ill-conditioned in this architecture.
+    `quiet_token_types` (scale invariant encoders) starts the token type embeddings at zero, where they have no fixed length.
+    From N(0, 0.02²) they are one vector that all tokens share, a third of the embeddings' variance: in the heads in which that
+    vector's own score is negative, ReLU left up to a fifth of the attention rows empty or nearly so (measured), and the
+    gradients through nearly empty rows are what is ill-conditioned in this architecture.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -32,7 +33,7 @@ def truncated_normal(model: nn.Module, std: float, seed: int, quiet_token_types:
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
     for module in model.modules():
-        if isinstance(module, Embedding) and quiet_token_types:
+        if isinstance(module, Embedding) and quiet_token_types and module.token_type is not None and not module.normalised:
             nn.init.zeros_(module.token_type.weight)
 
 

@@ -2,18 +2,21 @@
 
     sibert-a   the paper's: (E + P) W lifts the embeddings from degree 1 to the stream's degree 2;
                stream += branch(LN(stream)); both branches have degree 2.
-    sibert-d   degree-0 stream: stream = LN(E + P); stream += LN(branch(LN(stream))). Every matrix is its own scale
-               invariant group, so each finds its own equilibrium norm.
+    sibert-d   degree-0 stream: stream = LN(E + P); stream += α·LN(branch(LN(stream))). Every matrix is its own scale
+               invariant group, so each finds its own equilibrium norm. Row-normalised embeddings are of degree 0 already
+               and enter as they are.
     bert       the baseline: PostNorm, GeLU, softmax, affine LayerNorm, biases everywhere (Devlin et al. 2019).
 
-The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. Biases
-stand on degree-1 edges only (Q, K, V and FFN-in); the two output projections have none (paper section 3, table of
-degrees). The paper does not say whether dropout is used; none is here.
+The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. sibert-d,
+whose stream has that degree throughout, may leave it out (`final_norm`): the head then sees the embedding of a visible token
+at its full length, less the learned positions. Biases stand on degree-1 edges only (Q, K, V and FFN-in); the two output
+projections have none (paper section 3, table of degrees). The paper does not say whether dropout is used; none is here.
 
 Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,30 +24,36 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.config.schema import ModelConfig
-from pipeline.model.attention import scale_invariant_attention, softmax_attention
+from pipeline.model.attention import attention_of
+from pipeline.model.embedding import Embedding
 from pipeline.model.homogeneity import Row, function_row, module_rows
 from pipeline.model.normalise import layer_norm, layer_norm_row
+from pipeline.model.positions import rotate, rotation
 
-TOKEN_TYPES = 2
+Rotation = tuple[Tensor, Tensor] | None  # cos and sin of rotary positions
 BERT_LAYER_NORM_EPS = 1e-12
 
 
 class Attention(nn.Module):
     """Multi-head attention with its output projection; [B, L, D] -> [B, L, D]."""
 
-    def __init__(self, width: int, heads: int, attend: Callable[..., Tensor], output_bias: bool) -> None:
+    def __init__(self, width: int, heads: int, attend: Callable[..., Tensor], rotary: bool, output_bias: bool) -> None:
         super().__init__()
         self.heads, self.attend = heads, attend
+        self.rotate = rotate if rotary else None
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width, bias=output_bias)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None) -> Tensor:
         def split(y_BLD: Tensor) -> Tensor:
             return y_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
         q, k, v = split(self.query(x_BLD)), split(self.key(x_BLD)), split(self.value(x_BLD))
+        if self.rotate is not None:
+            assert angles is not None
+            q, k = self.rotate(q, *angles), self.rotate(k, *angles)
         mixed_BHLK = self.attend(q, k, v, mask_BL)
         return self.output(mixed_BHLK.transpose(1, 2).flatten(2))
 
@@ -52,8 +61,9 @@ class Attention(nn.Module):
         """Scores are products of queries and keys; what is mixed has the values' degree."""
         parts = [module_rows(f"{name}.{part}", getattr(self, part), degree) for part in ("query", "key", "value")]
         query, key, value = (part[-1].degree_out for part in parts)
+        turned = [] if self.rotate is None else [function_row(f"{name}.rotate", self.rotate, d, d) for d in (query, key)]
         attend = function_row(f"{name}.attend", self.attend, query + key, value)
-        return [*(row for part in parts for row in part), attend, *module_rows(f"{name}.output", self.output, value)]
+        return [*(row for part in parts for row in part), *turned, attend, *module_rows(f"{name}.output", self.output, value)]
 
 
 class FeedForward(nn.Module):
@@ -65,7 +75,7 @@ class FeedForward(nn.Module):
         self.inner = nn.Linear(width, ffn_width)
         self.output = nn.Linear(ffn_width, width, bias=output_bias)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None) -> Tensor:
         return self.output(self.activation(self.inner(x_BLD)))
 
     def degrees(self, name: str, degree: int) -> list[Row]:
@@ -76,26 +86,6 @@ class FeedForward(nn.Module):
         return [*rows, activation, *module_rows(f"{name}.output", self.output, inner)]
 
 
-class Embedding(nn.Module):
-    """Token + position + token type embeddings, summed: degree 1."""
-
-    def __init__(self, vocab_size: int, width: int, max_seq_len: int) -> None:
-        super().__init__()
-        self.token = nn.Embedding(vocab_size, width)
-        self.position = nn.Embedding(max_seq_len, width)
-        self.token_type = nn.Embedding(TOKEN_TYPES, width)
-
-    def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor) -> Tensor:
-        length = input_ids_BL.shape[1]
-        return self.token(input_ids_BL) + self.position.weight[:length] + self.token_type(token_type_ids_BL)
-
-    def degrees(self, name: str, degree: int) -> list[Row]:
-        """Of the tables and of their sum; ids have degree 0."""
-        rows = [row for part, table in self.named_children() for row in module_rows(f"{name}.{part}", table, degree)]
-        unequal = {row.degree_out for row in rows} != {1}
-        return [*rows, Row(name, "sum", 1, 1, f"{name} sums unequal degrees" if unequal else None)]
-
-
 class Layer(nn.Module):
     """One encoder layer: attention, then feed-forward, each joined to the stream as the wiring says."""
 
@@ -103,18 +93,21 @@ class Layer(nn.Module):
         super().__init__()
         self.kind = config.encoder
         invariant = config.encoder != "bert"
-        attend = scale_invariant_attention if invariant else softmax_attention
         activation = torch.relu if invariant else functional.gelu
-        self.attention = Attention(config.width, config.heads, attend, output_bias=not invariant)
+        rotary = config.positions == "rotary"
+        self.attention = Attention(config.width, config.heads, attention_of(config), rotary, output_bias=not invariant)
         self.ffn = FeedForward(config.width, config.ffn_width, activation, output_bias=not invariant)
-        self.join = {"sibert-a": _join_a, "sibert-d": _join_d, "bert": _join_bert}[config.encoder]
+        join_d = partial(_join_d, scale=config.branch_scale)
+        joins: dict[str, Callable[..., Tensor]] = {"sibert-a": _join_a, "sibert-d": join_d, "bert": _join_bert}
+        self.join = joins[config.encoder]
         if not invariant:
             self.attention_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
             self.ffn_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
-        x_BLD = self.join(x_BLD, self.attention, mask_BL, getattr(self, "attention_norm", None))
-        return self.join(x_BLD, self.ffn, mask_BL, getattr(self, "ffn_norm", None))
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None) -> Tensor:
+        attention, ffn = (partial(branch, mask_BL=mask_BL, angles=angles) for branch in (self.attention, self.ffn))
+        x_BLD = self.join(x_BLD, attention, getattr(self, "attention_norm", None))
+        return self.join(x_BLD, ffn, getattr(self, "ffn_norm", None))
 
     def degrees(self, name: str, degree: int) -> list[Row]:
         """On a stream of degree `degree`: both branches, and what the wiring does before and after each."""
@@ -134,17 +127,20 @@ class Layer(nn.Module):
         return rows
 
 
-def _join_a(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
-    return x_BLD + branch(layer_norm(x_BLD), mask_BL)
+Branch = Callable[[Tensor], Tensor]
 
 
-def _join_d(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
-    return x_BLD + layer_norm(branch(layer_norm(x_BLD), mask_BL))
+def _join_a(x_BLD: Tensor, branch: Branch, norm: nn.Module | None) -> Tensor:
+    return x_BLD + branch(layer_norm(x_BLD))
 
 
-def _join_bert(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
+def _join_d(x_BLD: Tensor, branch: Branch, norm: nn.Module | None, scale: float) -> Tensor:
+    return x_BLD.add(layer_norm(branch(layer_norm(x_BLD))), alpha=scale)
+
+
+def _join_bert(x_BLD: Tensor, branch: Branch, norm: nn.Module | None) -> Tensor:
     assert norm is not None
-    return norm(x_BLD + branch(x_BLD, mask_BL))
+    return norm(x_BLD + branch(x_BLD))
 
 
 class Encoder(nn.Module):
@@ -158,8 +154,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        self.kind = config.encoder
-        self.embedding = Embedding(vocab_size, config.width, config.max_seq_len)
+        self.kind, self.final_norm = config.encoder, config.encoder != "bert" and config.final_norm
+        self.rotary_width = config.width // config.heads if config.positions == "rotary" else None
+        self.embedding = Embedding(config, vocab_size)
         if self.kind == "sibert-a":
             self.lift = nn.Linear(config.width, config.width, bias=False)
         if self.kind == "bert":
@@ -167,19 +164,29 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
     def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
-        x_BLD = self.embedding(input_ids_BL, token_type_ids_BL)
-        if self.kind == "sibert-a":
-            x_BLD = self.lift(x_BLD)
-        elif self.kind == "sibert-d":
-            x_BLD = layer_norm(x_BLD)
-        else:
-            x_BLD = self.embedding_norm(x_BLD)
+        x_BLD = self._stream(self.embedding(input_ids_BL, token_type_ids_BL))
+        angles = None
+        if self.rotary_width is not None:
+            kind = torch.promote_types(x_BLD.dtype, torch.float32)
+            angles = rotation(x_BLD.shape[1], self.rotary_width, x_BLD.device, kind)
         for layer in self.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():  # nothing here draws random numbers
-                x_BLD = checkpoint(layer, x_BLD, mask_BL, use_reentrant=False, preserve_rng_state=False)
+                x_BLD = checkpoint(layer, x_BLD, mask_BL, angles, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BLD = layer(x_BLD, mask_BL)
-        return x_BLD if self.kind == "bert" else layer_norm(x_BLD)
+                x_BLD = layer(x_BLD, mask_BL, angles)
+        if self.final_norm:
+            return layer_norm(x_BLD)
+        if self.kind == "sibert-d" and self.embedding.position is not None:
+            return x_BLD - self.embedding.positions(x_BLD.shape[1])
+        return x_BLD
+
+    def _stream(self, x_BLD: Tensor) -> Tensor:
+        """What the first layer gets from the embeddings."""
+        if self.kind == "sibert-a":
+            return self.lift(x_BLD)
+        if self.kind == "bert":
+            return self.embedding_norm(x_BLD)
+        return x_BLD if self.embedding.normalised else layer_norm(x_BLD)
 
     def degrees(self, name: str, degree: int = 0) -> list[Row]:
         """Of every operation, in the order of the forward pass. After a problem the walk goes on with the degree that the
@@ -187,13 +194,13 @@ class Encoder(nn.Module):
         rows = module_rows(f"{name}.embedding", self.embedding, degree)
         if self.kind == "sibert-a":
             rows += module_rows(f"{name}.lift", self.lift, rows[-1].degree_out)
-        elif self.kind == "sibert-d":
-            rows.append(layer_norm_row(f"{name}.stream", rows[-1].degree_out))
-        else:
+        elif self.kind == "bert":
             rows += module_rows(f"{name}.embedding_norm", self.embedding_norm, rows[-1].degree_out)
+        elif not self.embedding.normalised:
+            rows.append(layer_norm_row(f"{name}.stream", rows[-1].degree_out))
         for i, layer in enumerate(self.layers):
             rows += module_rows(f"{name}.layers.{i}", layer, rows[-1].degree_out)
         end = rows[-1].degree_out
-        if self.kind == "bert":
-            return [*rows, Row(name, "output", end, end, None if end == 0 else f"{name} ends at degree {end}, not 0")]
-        return [*rows, layer_norm_row(name, end)]
+        if self.final_norm:
+            return [*rows, layer_norm_row(name, end)]
+        return [*rows, Row(name, "output", end, end, None if end == 0 else f"{name} ends at degree {end}, not 0")]

@@ -4,7 +4,8 @@
                dropped downstream (paper section 3.3).
     invariant  logits τ·<h, w_v/||w_v||> with h the encoder's normalised output: bounded by τ·sqrt(D), scale invariant in
                the decoder too, so the whole model trains by SGD and keeps no optimiser state at all.
-    tied       BERT's own: the transform, and the decoder is the token embedding. For the baseline only.
+    tied       The decoder is the token embedding. BERT's own has the transform before it. SIBERT's is row-normalised, in the
+               head as in the embedding, so it is the invariant head without a matrix of its own.
 
 Logits are computed at the masked positions alone. Shapes: N predictions, V vocabulary, D width, B batch.
 
@@ -38,39 +39,37 @@ class Transform(nn.Module):
 class MaskedTokenHead(nn.Module):
     """Hidden states at the masked positions to logits over the vocabulary; [N, D] -> [N, V].
 
-    `log_unigram_V`: where the decoder's bias starts (`paper`, `tied`) or stays (`invariant`); None for zeros.
+    `log_unigram_V`: where the decoder's bias starts (with the transform) or stays (row-normalised); None for zeros.
     """
 
     bias_bits: Tensor
 
     def __init__(self, config: ModelConfig, vocab_size: int, log_unigram_V: Tensor | None) -> None:
         super().__init__()
-        self.kind, self.tau = config.head, config.tau
+        self.row_normalised, self.tau = config.decoder_is_row_normalised, config.tau
         bias_V = torch.zeros(vocab_size) if log_unigram_V is None else log_unigram_V.detach().clone()
-        if self.kind != "invariant":
+        if not self.row_normalised:
             self.transform = Transform(config.width)
             self.bias = nn.Parameter(bias_V)
         else:
             # As integers: model.bfloat16() would round a buffer of floats to 8 bits, log frequencies by up to 0.03 nats.
             self.register_buffer("bias_bits", bias_V.float().view(torch.int32), persistent=False)
-        if self.kind != "tied":
-            self.decoder = nn.Linear(config.width, vocab_size, bias=False)
+        self.decoder = None if config.head == "tied" else nn.Linear(config.width, vocab_size, bias=False)
 
     def forward(self, h_ND: Tensor, token_embedding_VD: Tensor) -> Tensor:
-        if self.kind == "invariant":
-            weight_VD = self.decoder.weight
+        weight_VD = token_embedding_VD if self.decoder is None else self.decoder.weight
+        if self.row_normalised:
             scale_V = self.tau / row_norms(weight_VD)
             return torch.addcmul(
                 self.bias_bits.view(torch.float32).to(scale_V.dtype), at_least_fp32(h_ND @ weight_VD.t()), scale_V
             )
-        weight_VD = token_embedding_VD if self.kind == "tied" else self.decoder.weight
         return functional.linear(self.transform(h_ND), weight_VD, self.bias)
 
     def degrees(self, name: str, degree: int) -> list[Row]:
         """Of the logits, from hidden states of degree `degree`."""
-        if self.kind == "invariant":
-            return [_row_normalised(f"{name}.decoder", degree)]
-        if self.kind == "tied":
+        if self.row_normalised:
+            return [_row_normalised(name if self.decoder is None else f"{name}.decoder", degree)]
+        if self.decoder is None:
             wrong = f"{name} decodes by encoder.embedding.token.weight: logits of degree {degree + 1}"
             return [Row(name, "tied decoder", degree, degree + 1, wrong)]
         return [_not_in_x(name, degree)]
@@ -81,7 +80,7 @@ class NextSentenceHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.invariant, self.tau = config.head == "invariant", config.tau
+        self.invariant, self.tau = config.decoder_is_row_normalised, config.tau
         if not self.invariant:
             self.pooler = nn.Linear(config.width, config.width)
         self.classifier = nn.Linear(config.width, 2, bias=not self.invariant)

@@ -39,11 +39,11 @@ class PretrainingModel(nn.Module):
         self.encoder = Encoder(config, vocab_size)
         self.mlm_head = MaskedTokenHead(config, vocab_size, log_unigram_V if config.unigram_bias else None)
         self.nsp_head = NextSentenceHead(config) if nsp else None
-        self.head_is_invariant = config.head == "invariant"
+        self.head_is_invariant = config.decoder_is_row_normalised
         self.encoder_is_invariant = config.encoder != "bert"
 
     def scale_invariant_names(self) -> set[str]:
-        """Names of the scale invariant parameters: the encoder's, and the head's if the head is invariant."""
+        """Names of the scale invariant parameters: the encoder's, and the head's if its decoder is row-normalised."""
         if not self.encoder_is_invariant:
             return set()
         parts = ("encoder.", "mlm_head.", "nsp_head.") if self.head_is_invariant else ("encoder.",)

@@ -193,7 +193,7 @@ def _model(case: str) -> PretrainingModel:
     init_weights(model, config.model, seed=0)
     if case == TAILS:  # rows of log-normal lengths: most of a norm is in a few of them
         generator = torch.Generator().manual_seed(1)
-        for weight_VD in (model.encoder.embedding.token.weight, model.mlm_head.decoder.weight):
+        for weight_VD in (p for p in model.parameters() if p.shape[0] == VOCABULARY):  # the embedding, and a decoder of its own
             weight_VD.detach().mul_(torch.randn(VOCABULARY, 1, generator=generator).mul(1.5).exp())
     return model
 

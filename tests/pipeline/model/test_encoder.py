@@ -109,7 +109,7 @@ def test_balanced_start_sets_each_group_to_its_own_equilibrium() -> None:
     model, lr, weight_decay = make("sibert-d", "invariant"), 0.3, 0.02
     groups = separately_invariant_groups(model)
     loss = model(batch()).loss.item()
-    balance(model, lambda: model(batch()).loss.backward(), lr, weight_decay)
+    balance(model, lambda _: model(batch()).loss.backward(), 1, lr, weight_decay)
     assert abs(model(batch()).loss.item() - loss) <= 1e-12 * loss
     model(batch()).loss.backward()
     for tensors in groups:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import DataConfig, ModelConfig, RunConfig
 from pipeline.data.batch import Batch
+from pipeline.model import attention as attention_module
 from pipeline.model import encoder as encoder_module
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
 from pipeline.model.build import log_unigram
@@ -228,7 +229,7 @@ def row_sum_with_eps(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask_BL: Te
 def test_another_attention_is_named_and_measured(
     monkeypatch: pytest.MonkeyPatch, encoder: str, attend: Callable[..., Tensor], said: str
 ) -> None:
-    monkeypatch.setattr(encoder_module, "scale_invariant_attention", attend)
+    monkeypatch.setattr(attention_module, "scale_invariant_attention", attend)
     first = "first: encoder.layers.0.attention.output: input of degree 1 is off by"
     assert_broken(make(encoder, "paper"), f"encoder.layers.2.attention.attend {said}", first)
 
@@ -238,7 +239,7 @@ def test_another_attention_that_declares_its_degree_is_known(monkeypatch: pytest
     def fused(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask_BL: Tensor | None) -> Tensor:
         return scale_invariant_attention(q_BHLK, k_BHLK, v_BHLK, mask_BL)
 
-    monkeypatch.setattr(encoder_module, "scale_invariant_attention", fused)
+    monkeypatch.setattr(attention_module, "scale_invariant_attention", fused)
     model = make("sibert-a", "paper", layers=1)
     assert quick_check(model, batch()) == []
     row = {row.name: row for row in degrees(model)}["encoder.layers.0.attention.attend"]
