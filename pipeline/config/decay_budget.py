@@ -2,44 +2,57 @@
 
 From a balanced start a run depends on lr and weight decay through their product alone: multiplying lr by c² and dividing weight
 decay by c² rescales the weights by c (the rescaling equivalence of SGD on a scale invariant loss), and a balanced start puts
-them at that scale. The product times the steps is by how much the weights of the start are forgotten, exp(-budget/2) of them
-under a linear decay being left, and needs no new tuning when a run gets longer.
+them at that scale. The budget says by how much the weights of the start are forgotten: of their length exp(-budget/2) is left
+at the end of a linear decay. It stays as it is when a run gets longer.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.schema import OptimConfig, TrainConfig
 
+BUDGET = "decay_budget"
 RATIO = 64.0  # lr / weight_decay where neither is given: of no consequence from a balanced start
+
+
+def without_outdone(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a recipe less what the values `above` it outdo: a budget takes the place of a rate and a decay, and both of
+    these take the place of a budget."""
+    mine, theirs = below.get("optim"), above.get("optim")
+    if not isinstance(mine, dict) or not isinstance(theirs, dict):
+        return dict(below)
+    outdone: set[str] = {"lr", "weight_decay"} if theirs.get(BUDGET) else set()
+    if {"lr", "weight_decay"} <= theirs.keys():
+        outdone.add(BUDGET)
+    return {**below, "optim": {key: value for key, value in mine.items() if key not in outdone}}
 
 
 def spend_decay_budget(values: dict[str, Any], where: str) -> None:
     """Put lr and weight_decay in the place of `optim.decay_budget` in the nested values of a recipe, in place; where one of the
     two is given, the other follows. A budget of 0 says nothing, for a recipe that extends one which has a budget. ValueError
-    for a budget that is no number, and for one beside both."""
+    for a budget that is no number, for one beside both, and for one of another rule than sgd."""
     optim, train = values.get("optim"), values.get("train", {})
-    if not isinstance(optim, dict) or "decay_budget" not in optim:
+    if not isinstance(optim, dict) or BUDGET not in optim:
         return
-    budget = optim.pop("decay_budget")
+    budget = optim.pop(BUDGET)
     if type(budget) not in (int, float) or not 0 <= budget < math.inf:
-        raise ValueError(f"{where}: optim.decay_budget = {budget!r}: expected a number from 0: lr · weight_decay · steps")
+        raise ValueError(f"{where}: optim.{BUDGET} = {budget!r}: expected a number from 0: lr · weight_decay · steps")
     if budget == 0:
         return
-    if optim.get("rule", OptimConfig().rule) != "sgd":
-        raise ValueError(f"{where}: optim.decay_budget = {budget} is of optim.rule = 'sgd'; set it to 0 beside another rule")
-    steps = train.get("steps", TrainConfig().steps) if isinstance(train, dict) else None
-    if type(steps) is not int or steps < 1:
-        return  # the configuration's own check says it
-    product = budget / steps
+    if optim.get("rule", OptimConfig().rule) == "adamw":
+        raise ValueError(f"{where}: optim.{BUDGET} = {budget} is of optim.rule = 'sgd': give lr and weight_decay with adamw")
     given = {name: optim[name] for name in ("lr", "weight_decay") if name in optim}
     if len(given) == 2:
-        raise ValueError(
-            f"{where}: optim.decay_budget = {budget}, lr = {given['lr']} and weight_decay = {given['weight_decay']}: any two "
-            "give the third; leave one out, or set decay_budget = 0"
-        )
-    for name, value in given.items():
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise ValueError(f"{where}: optim.{name} = {value!r} with optim.decay_budget = {budget}: expected a number above 0")
+        numbers = ", ".join(f"{name} = {value!r}" for name, value in given.items())
+        raise ValueError(f"{where}: optim.{BUDGET} = {budget} beside {numbers}: any two give the third; leave one out")
+    steps = train.get("steps", TrainConfig().steps) if isinstance(train, dict) else None
+    if type(steps) is not int or steps < 1 or not all(_is_above_zero(value) for value in given.values()):
+        return  # the configuration's own check names it
+    product = budget / steps
     lr = given.get("lr", product / given["weight_decay"] if "weight_decay" in given else math.sqrt(product * RATIO))
     optim |= {"lr": lr, "weight_decay": given.get("weight_decay", product / lr)}
+
+
+def _is_above_zero(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf

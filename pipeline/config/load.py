@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.config.decay_budget import spend_decay_budget
+from pipeline.config.decay_budget import spend_decay_budget, without_outdone
 from pipeline.config.refusal import refusal, unknown_key
 from pipeline.config.schema import RunConfig
 from preprocessing.base.command_line import nearest
@@ -52,10 +52,13 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> RunConfig:
     if not path.is_file():
         raise ValueError(f"no recipe {name!r}: {nearest(name, recipe_names())}, or the path of a .toml file")
     values, where = _read([path])
+    over: dict[str, Any] = {}
     for override in overrides:
-        _apply_override(values, override)
+        for into in (over, values):
+            _apply_override(into, override)
+    values, where = _merged(without_outdone(values, over), over), where + " with --set" * bool(overrides)
     spend_decay_budget(values, where)
-    return from_dict(values, where + " with --set" * bool(overrides))
+    return from_dict(values, where)
 
 
 def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
@@ -83,7 +86,7 @@ def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
     if parent.resolve() in [file.resolve() for file in files]:
         raise ValueError(f"{where}: {EXTENDS} = {name!r}: a circle; one of them has to stand on its own")
     inherited, where = _read([*files, parent])
-    return _merged(inherited, values), where
+    return _merged(without_outdone(inherited, values), values), where
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

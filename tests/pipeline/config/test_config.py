@@ -55,9 +55,9 @@ def test_every_recipe_loads_says_what_it_is_and_survives_json(name: str) -> None
 def test_a_bad_override_is_refused_by_name(override: str, words: list[str]) -> None:
     overrides = [override, "optim.schedule.decay=step"] if "milestones" in override else [override]
     with pytest.raises(ValueError) as refusal:
-        load_recipe("tiny", overrides)
+        load_recipe("tiny-untied", overrides)
     text = str(refusal.value)
-    assert text.startswith(("recipe tiny.toml with --set: ", f"--set {override}: "))
+    assert text.startswith(("recipe tiny-untied.toml with --set: ", f"--set {override}: "))
     assert "\n" not in text
     for word in words:
         assert word in text
@@ -76,8 +76,8 @@ def numbers(section: type[BaseModel] = RunConfig, above: str = "") -> Iterator[s
 def test_no_number_is_negative_infinite_or_none(key: str) -> None:
     may_be_infinite = key in ("optim.clip_c", "optim.max_grad_norm")
     for value in ("-1", "nan", "-inf", *(() if may_be_infinite else ("inf",))):
-        with pytest.raises(ValueError, match=rf"^recipe tiny\.toml with --set: {key} = {value}.*(expected|at least)"):
-            load_recipe("tiny", [f"{key}={value}"])
+        with pytest.raises(ValueError, match=rf"^recipe tiny-untied\.toml with --set: {key} = {value}.*(expected|at least)"):
+            load_recipe("tiny-untied", [f"{key}={value}"])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_the_paper_s_table_differs_in_c_alone(name: str) -> None:
 
 
 def test_a_configuration_is_changed_by_a_checked_copy() -> None:
-    config = load_recipe("tiny")
+    config = load_recipe("tiny-untied")
     other = changed(config, {"optim.lr": 1, "optim.clip_c": math.inf, "model.head": "invariant"})
     assert (other.optim.lr, other.optim.clip_c, config.optim.lr) == (1.0, math.inf, 0.32)
     assert changed(other, {"optim.lr": config.optim.lr, "optim.clip_c": config.optim.clip_c}) == config
