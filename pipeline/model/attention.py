@@ -43,8 +43,8 @@ def _shortened(q_BHLK: Tensor, k_BHLK: Tensor) -> tuple[Tensor, Tensor]:
     """Every query divided by its length, the keys of a head by that of the longest: no power of a score then leaves the range
     of numbers. The row sum cancels both, so they are constants for the gradient, which is exact without theirs."""
     q_BHL1 = row_norms(q_BHLK.detach())[..., None].to(q_BHLK.dtype)
-    k_BH11 = row_norms(k_BHLK.detach()).amax(dim=-1)[..., None, None].to(k_BHLK.dtype)
-    return q_BHLK / q_BHL1, k_BHLK / k_BH11
+    longest_BH11 = torch.linalg.vector_norm(k_BHLK.detach(), dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
+    return q_BHLK / q_BHL1, k_BHLK / torch.where(longest_BH11 > 0, longest_BH11, 1.0)
 
 
 def attention_of(config: ModelConfig) -> Callable[..., Tensor]:

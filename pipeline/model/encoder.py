@@ -9,7 +9,7 @@
 
 The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. sibert-d,
 whose stream has that degree throughout, may leave it out (`final_norm`): the head then sees the embedding of a visible token
-at its full length, less the learned positions. Biases stand on degree-1 edges only (Q, K, V and FFN-in); the two output
+at its full length, less the learned positions if the rows are normalised. Biases stand on degree-1 edges only (Q, K, V and FFN-in); the two output
 projections have none (paper section 3, table of degrees). The paper does not say whether dropout is used; none is here.
 
 Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
@@ -176,7 +176,7 @@ class Encoder(nn.Module):
                 x_BLD = layer(x_BLD, mask_BL, angles)
         if self.final_norm:
             return layer_norm(x_BLD)
-        if self.kind == "sibert-d" and self.embedding.position is not None:
+        if self.embedding.normalised and self.embedding.position is not None:
             return x_BLD - self.embedding.positions(x_BLD.shape[1])
         return x_BLD
 
