@@ -9,8 +9,9 @@
 
 The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. sibert-d,
 whose stream has that degree throughout, may leave it out (`final_norm`): the head then sees the embedding of a visible token
-at its full length, less the learned positions if the rows are normalised. Biases stand on degree-1 edges only (Q, K, V and FFN-in); the two output
-projections have none (paper section 3, table of degrees). The paper does not say whether dropout is used; none is here.
+at its full length, and of row-normalised embeddings the learned positions are taken away again. Biases stand on degree-1 edges
+only (Q, K, V and FFN-in); the two output projections have none (paper section 3, table of degrees). The paper does not say
+whether dropout is used; none is here.
 
 Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
 """

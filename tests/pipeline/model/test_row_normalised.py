@@ -225,10 +225,10 @@ def test_the_balanced_start_averages_square_norms_over_its_batches() -> None:
         model(b).loss.backward()
         now = [sum(float(t.grad.square().sum()) for t in g if t.grad is not None) for g in groups]
         squares += torch.tensor(now, dtype=torch.float64)
-    x = [math.sqrt(sum(float(t.square().sum()) for t in g)) for g in groups]
+    x = [math.sqrt(sum(float(t.detach().square().sum()) for t in g)) for g in groups]
     balance(model, lambda i: model((one, other)[i]).loss.backward(), 2, lr, weight_decay)
     for g, before, square in zip(groups, x, squares.tolist(), strict=True):
-        after = math.sqrt(sum(float(t.square().sum()) for t in g))
+        after = math.sqrt(sum(float(t.detach().square().sum()) for t in g))
         expected = (lr / (weight_decay * (2 - lr * weight_decay))) ** 0.25 * (before**2 * square / 2) ** 0.25
         assert after == pytest.approx(expected if square else before, rel=1e-9)
 
