@@ -27,7 +27,7 @@ from pipeline.verify.comparison import STEPS, Cell, Differences, Result
 from pipeline.verify.reference import Norms, Reference
 
 FEWEST_SEQUENCES, LENGTH, PREDICTIONS, VOCABULARY = 16, 16, 3, 97
-TAILS = "tails"
+TAILS, TIED = "tails", "tied"
 
 # Bucket and group sizes in proportion to the model, so that they cut it as the real ones cut a real one.
 SCALED_DOWN = {
@@ -57,6 +57,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "invariant": ("optim.lr=0.05", "optim.weight_decay=0.05"),
     "matrix": ("optim.lr=0.03", "optim.weight_decay=0.1", "optim.clip_over=matrix", "train.split_masters=false"),
     TAILS: ("optim.lr=0.05", "optim.weight_decay=0.005"),
+    TIED: ("optim.lr=0.05", "optim.weight_decay=0.05"),
     "adamw": (
         *("model.encoder=bert", "model.head=tied", "model.score_offset=0", "optim.rule=adamw"),
         *("optim.lr=0.001", "optim.weight_decay=0.1", "optim.max_grad_norm=1.3"),
@@ -170,7 +171,7 @@ def _rates(config: RunConfig, step: int) -> tuple[float, float]:
 
 @cache
 def _config(case: str) -> RunConfig:
-    return load_recipe("tiny", [*COMMON, *CASES[case]])
+    return load_recipe("tiny" if case == TIED else "tiny-untied", [*COMMON, *CASES[case]])
 
 
 def _clip_sets(model: PretrainingModel, config: RunConfig) -> dict[str, list[str]]:
@@ -178,7 +179,7 @@ def _clip_sets(model: PretrainingModel, config: RunConfig) -> dict[str, list[str
     each linear's weight with its bias, and all embeddings together, under the name of the first."""
     if config.optim.rule == "adamw":
         return {}
-    names = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.head == "invariant"]
+    names = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.decoder_is_row_normalised]
     if config.optim.clip_over == "all":
         return {SCALE_INVARIANT: names}
     sets: dict[str, list[str]] = {}

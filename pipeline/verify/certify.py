@@ -20,16 +20,16 @@ import torch
 from pipeline.config.ds_config import DS_CONFIGS, load_ds_config
 from pipeline.distributed.launch import World
 from pipeline.engine.processes import start_processes
-from pipeline.verify.cell import CASES, TAILS, run_cell
+from pipeline.verify.cell import CASES, TAILS, TIED, run_cell
 from pipeline.verify.comparison import STEPS, Cell, Result
 
 
 def cells(matrix: str, world_size: int, ds_configs: Sequence[str]) -> list[Cell]:
-    """quick: every mechanics once at each world size, alone without and among several ranks with accumulation, and the first
-    with heavy tails; full: all combinations."""
+    """quick: every mechanics once at each world size, alone without and among several ranks with accumulation, the first with
+    heavy tails and the last with a tied embedding; full: all combinations."""
     if matrix == "quick":
         alike = [Cell(name, *(("paper", 2) if world_size > 1 else ("matrix", 1))) for name in ds_configs]
-        return [*alike, Cell(ds_configs[0], TAILS, 1)]
+        return [*alike, Cell(ds_configs[0], TAILS, 1), Cell(ds_configs[-1], TIED, 1)]
     return [Cell(name, case, accumulation) for name in ds_configs for case in CASES for accumulation in (1, 4)]
 
 

@@ -99,3 +99,17 @@ SMALL: Sequence[str] = set_options(
     train__checkpoint_every_steps=10,
 )
 """`tiny`, small enough that a run is all start-up."""
+
+# The paper's wiring over a recipe of another one: SGD for the encoder, LAMB for the head.
+PAPER_MODEL: Sequence[str] = set_options(
+    model__encoder="sibert-a",
+    model__head="paper",
+    model__embedding="summed",
+    model__positions="learned",
+    model__token_types="true",
+    model__mask_embedding="learned",
+    model__branch_scale=1.0,
+    model__attention_power=1,
+    model__final_norm="true",
+    model__init="normal",
+)

@@ -24,11 +24,9 @@ from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import Fragment, Partitions, replicated
 from pipeline.run.trained import load_run
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
-from tests.helpers.running import SMALL, set_options
+from tests.helpers.running import PAPER_MODEL, SMALL, set_options
 
-PAPER = set_options(
-    model__encoder="sibert-a", model__head="paper", model__init="normal", train__steps=4, train__checkpoint_every_steps=2
-)
+PAPER = [*PAPER_MODEL, *set_options(train__steps=4, train__checkpoint_every_steps=2)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.run.metrics_file import read_metrics
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
-from tests.helpers.running import SMALL, set_options
+from tests.helpers.running import PAPER_MODEL, SMALL, set_options
 from tests.helpers.split_masters import split
 
 HALVES = [0x0000, 0x0001, 0x007F, 0x0080, 0x3F80, 0x3F81, 0x7F7E, 0x7F7F]  # zero, subnormal, normal, one, the largest
@@ -87,9 +87,8 @@ def test_a_run_with_split_masters_is_the_run_with_whole_ones(
     options = [
         *SMALL,
         *set_options(train__steps=16, train__log_every_steps=1, train__checkpoint_every_steps=8, model__score_offset=1.5),
-        *set_options(
-            train__ds_config=f"zero{stage}-bf16", model__encoder="sibert-a", model__head="paper", model__init="normal"
-        ),
+        *PAPER_MODEL,
+        *set_options(train__ds_config=f"zero{stage}-bf16"),
     ]
     runs = {}
     for name, parts in {"whole": ["false"], "split": ["true"], "both": ["true", "false"]}.items():

@@ -161,7 +161,7 @@ def test_before_it_is_attached_step_does_nothing() -> None:
     assert torch.equal(parameter, torch.ones(3))
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "tiny-bert", "base"])
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-untied", "tiny-bert", "base"])
 def test_every_parameter_is_in_exactly_one_group(recipe: str) -> None:
     config = load_recipe(recipe, ["model.layers=2"])
     model = skeleton(config, 100)
@@ -220,7 +220,7 @@ def test_statistics_predict_the_norm_that_sgd_settles_at() -> None:
 
 
 def test_truncated_normal_is_the_seed_s_and_cut_at_two_deviations() -> None:
-    config = load_recipe("tiny", ["model.layers=1"])
+    config = load_recipe("tiny-untied", ["model.layers=1"])
     models = [build_model(config, 500) for _ in range(3)]
     for model, seed in zip(models, (0, 0, 1), strict=True):
         init_weights(model, config.model, seed)

@@ -16,7 +16,7 @@ from pipeline.optim.schedules import lr_at
 from pipeline.run.metrics_file import read_metrics
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
-from tests.helpers.running import ROOT, SMALL, refused, run_cli, set_options
+from tests.helpers.running import PAPER_MODEL, ROOT, SMALL, refused, run_cli, set_options
 
 Pretrain = Callable[..., subprocess.CompletedProcess[str]]
 TIMES = {"tokens_per_s", "memory_bytes", "time_s", "attempt"}  # what two equal runs may differ in
@@ -119,7 +119,7 @@ def test_json_prints_the_figures_alone(two_ranks: Path, pretrain: Pretrain) -> N
 
 def test_the_whole_recipe_with_pairs_and_the_paper_head_trains(pretrain: Pretrain, tmp_path: Path) -> None:
     """Without the log-unigram start, so that there is something to learn within 20 steps."""
-    model = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal", model__unigram_bias="false")
+    model = [*PAPER_MODEL, *set_options(model__unigram_bias="false")]
     options = set_options(data__objective="mlm+nsp", head_optim__lr=0.03, train__eval_sequences=256)
     done = pretrain(tmp_path / "run", *SMALL, *model, *options, ranks=2)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from pipeline.checkpoint.layout import step_directories
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.run.metrics_file import read_metrics
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
-from tests.helpers.running import SMALL, long, set_options
+from tests.helpers.running import PAPER_MODEL, SMALL, long, set_options
 from tests.helpers.same_run import TIMES, assert_same
 from tests.helpers.split_masters import split
 
@@ -81,7 +81,7 @@ def test_random_kills_end_bit_for_bit_where_an_undisturbed_run_ends(
     if recipe == "tiny-bert":
         options += set_options(optim__schedule__warmup_steps=3, model__score_offset=0)
     elif ds_config.startswith(("zero0", "zero3")):
-        options += set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
+        options += PAPER_MODEL
     deaths: list[Death] = []
     for number in range(KILLS):  # so many runs would do if each came through before its first death
         killed = tmp_path / f"killed {number}"
@@ -143,7 +143,7 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
     parts: Sequence[tuple[int, str]],
 ) -> None:
     """Stopped twice in the middle of a logging window; LAMB's moments come along. The oracle is one run of 2 ranks."""
-    head = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
+    head = PAPER_MODEL
     run = tmp_path / "run"
     for number, (ranks, stage) in enumerate(parts):
         argv = arguments(little_corpus, run, *head, *set_options(train__ds_config=stage))
@@ -167,10 +167,7 @@ def test_what_is_saved_again_is_what_was_loaded_bit_for_bit(
     """Masters and moments (LAMB's, AdamW's) through other ranks, stages, precisions and offloading, the update itself left out:
     each start loads, does nothing to the weights, is asked to stop, and saves. Splitting may cost a master its last bit."""
     run = tmp_path / "run"
-    if recipe == "tiny":
-        options = set_options(model__encoder="sibert-a", model__head="paper", model__init="normal")
-    else:
-        options = set_options(optim__schedule__warmup_steps=3, model__score_offset=0)
+    options = PAPER_MODEL if recipe == "tiny" else set_options(optim__schedule__warmup_steps=3, model__score_offset=0)
     places = worlds(
         (2, "zero2-offload-bf16"), (4, "zero3-bf16"), (1, "zero0-bf16"), (2, "zero3-offload"), (1, "zero1-bf16"), (4, "zero0")
     )

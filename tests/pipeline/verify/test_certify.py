@@ -65,10 +65,10 @@ def test_a_failure_is_a_line_of_the_table() -> None:
 
 def test_full_is_every_combination() -> None:
     full = cells("full", 2, ["zero1", "zero3"])
-    assert len(full) == len(set(full)) == 2 * 5 * 2
-    assert {c.case for c in full} == {"paper", "invariant", "matrix", "tails", "adamw"}
+    assert len(full) == len(set(full)) == 2 * 6 * 2
+    assert {c.case for c in full} == {"paper", "invariant", "matrix", "tails", "tied", "adamw"}
     quick = [(c.ds_config, c.case) for c in cells("quick", 2, ["zero1", "zero3"])]
-    assert quick == [("zero1", "paper"), ("zero3", "paper"), ("zero1", "tails")]
+    assert quick == [("zero1", "paper"), ("zero3", "paper"), ("zero1", "tails"), ("zero3", "tied")]
 
 
 @pytest.mark.parametrize("name", ["zero9", "no/such/file.json"])

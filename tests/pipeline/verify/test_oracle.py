@@ -22,19 +22,12 @@ from pipeline.run.metrics_file import read_metrics
 from pipeline.verify.reference import Reference
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
-from tests.helpers.running import SMALL, set_options
+from tests.helpers.running import PAPER_MODEL, SMALL, set_options
 
 # fp32 beside float64 after 20 steps, on whatever text this Python's documentation has: some give 1e-5 and more. (`certify`
 # allows 1e-5 on data of its own; what a mistake does is seen in its mutations: 0.1 and more.)
 CLOSE = 1e-4
-PAPER = set_options(
-    model__encoder="sibert-a",
-    model__head="paper",
-    model__init="normal",
-    model__score_offset=1.5,
-    optim__lr=0.3,
-    optim__weight_decay=0.01,
-)
+PAPER = [*PAPER_MODEL, *set_options(model__score_offset=1.5, optim__lr=0.3, optim__weight_decay=0.01)]
 INVARIANT = set_options(model__init="normal", optim__lr=0.05, optim__weight_decay=0.1)
 
 
@@ -47,7 +40,7 @@ def on_paper(config: RunConfig, corpus_dir: Path) -> tuple[dict[str, Tensor], li
     model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     init_weights(model, config.model, config.train.seed)
     model.double()
-    invariant = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.head == "invariant"]
+    invariant = [n for n, _ in model.named_parameters() if n.startswith("encoder.") or config.model.decoder_is_row_normalised]
     reference, norms = Reference(dict(model.named_parameters()), {"x": invariant}), []
     for step in range(config.train.steps):
         batch = data.batch(rank_indices(step, 0, 0, 1, config.batch.global_sequences, config.batch.global_sequences))
