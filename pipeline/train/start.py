@@ -50,7 +50,7 @@ from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
 from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
-from preprocessing.corpus.reader import Corpus, open_corpus
+from preprocessing.corpus.reader import Corpus, check_hashes, copy_of, open_corpus
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,16 @@ def pretrain(job: Job, world: World) -> bool:
 
 
 def _checked_start(job: Job, place: Place) -> Corpus:
-    """Every rank opens the corpus, and all agree on what they train; then rank 0 checks the corpus' hashes, the memory and the
-    run directory for all."""
+    """Every rank opens the corpus, and all agree on what they train; the bytes of each copy of the corpus are checked, and then
+    rank 0 checks the memory and the run directory for all."""
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
-
+    copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
+    reads = copies.index(copies[place.ranks.rank]) == place.ranks.rank
+    place.ranks.together(lambda: check_hashes(corpus) if reads else None)
     launchers = place.ranks.gather(launcher_of(os.environ))
 
     def check() -> None:
-        open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
         fresh = job.fresh and not was_begun_by(job.run_dir, launchers)
@@ -117,7 +118,8 @@ def _checked_start(job: Job, place: Place) -> Corpus:
             write_object(job.run_dir / "versions.json", versions())
 
     place.ranks.on_main(check)
-    check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
+    for directory in (job.run_dir, job.run_dir / CHECKPOINTS):  # which a user may have put on another disk
+        check_shared(directory, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
     for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
         _say(place.ranks, line)
     return corpus

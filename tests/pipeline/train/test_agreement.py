@@ -1,6 +1,7 @@
 """Every rank must train the same thing: what differs is named with its rank, its host and both values."""
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,23 @@ def test_ranks_with_another_corpus_do_not_start(
     assert codes == [2, 2]
     assert stderr.count("corpus: sha256 of its manifest is") == 1  # one rank speaks
     assert "rank 1 (host " in stderr
+    assert not run.exists()
+
+
+def test_a_damaged_copy_of_the_corpus_is_found_on_whichever_node_it_is(
+    rank_server: RankServer, little_corpus: Path, tmp_path: Path
+) -> None:
+    """Every node's disk has a copy: the same manifest, the same sizes, and on rank 1's one bit of a shard is wrong."""
+    for rank in (0, 1):
+        shutil.copytree(little_corpus, tmp_path / f"data-{rank}")
+    shard = tmp_path / "data-1" / "train-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    run = tmp_path / "run"
+    codes, stderr = start(rank_server, "--recipe", "tiny", "--data", tmp_path / "data-%RANK%", "--run", run)
+    assert codes == [2, 2]
+    assert f"rank 1: {shard}: sha256" in stderr
     assert not run.exists()
 
 
