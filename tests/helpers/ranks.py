@@ -54,14 +54,12 @@ class Failure:
 class How(TypedDict, total=False):
     """How ranks are started.
 
-    ranks: so many; 0, as without it: one process that no launcher started.
     env: on top of running.worker_environment(). What is read when Python or a library starts (OMP_NUM_THREADS, DS_ACCELERATOR,
     PYTHONHASHSEED) is as it was when the server started, and the seed of str hashes every rank's alike.
     skip: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT.
     program: the module whose main(ARGV) gives the exit code; `pipeline.__main__`.
     """
 
-    ranks: int
     env: Mapping[str, str] | None
     die: Death | None
     fail: Failure | None
@@ -158,15 +156,16 @@ class RankServer:
         self.process.wait(ANSWER_S)
         self.process.stdout.close()
 
-    def start(self, argv: Sequence[str | Path], **how: Unpack[How]) -> Ranks:
-        """`python -m pipeline ARGV`, with %RANK% in a word for the rank's number."""
+    def start(self, argv: Sequence[str | Path], ranks: int = 0, **how: Unpack[How]) -> Ranks:
+        """`python -m pipeline ARGV` as `ranks` ranks; 0: as one process that no launcher started. %RANK% in a word is its
+        number."""
         self.started += 1
-        number, die, fail = how.get("ranks", 0), how.get("die"), how.get("fail")
-        outputs = [str(self.directory / f"start-{self.started}.rank-{rank}") for rank in range(max(1, number))]
+        die, fail = how.get("die"), how.get("fail")
+        outputs = [str(self.directory / f"start-{self.started}.rank-{rank}") for rank in range(max(1, ranks))]
         request: dict[str, Any] = {
             "program": how.get("program", "pipeline.__main__"),
             "argv": [str(word) for word in argv],
-            "ranks": number,
+            "ranks": ranks,
             "env": dict(how.get("env") or {}),
             "outputs": outputs,
             "skip": list(how.get("skip", ())),
@@ -175,9 +174,9 @@ class RankServer:
         }
         return Ranks(self, request["argv"], self.ask({"start": request})["pids"], outputs)
 
-    def run(self, argv: Sequence[str | Path], *, timeout_s: float = 120, **how: Unpack[How]) -> Ranks:
+    def run(self, argv: Sequence[str | Path], ranks: int = 0, *, timeout_s: float = 120, **how: Unpack[How]) -> Ranks:
         """start() and wait()."""
-        started = self.start(argv, **how)
+        started = self.start(argv, ranks, **how)
         started.wait(timeout_s)
         return started
 
