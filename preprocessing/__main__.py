@@ -134,7 +134,7 @@ def _print_figures(args: argparse.Namespace) -> None:
     _say(json.dumps(found, indent=2) if args.json else table(found))
 
 
-def _loader(corpus: Corpus, objective: Literal["mlm", "mlm+nsp"], seq_len: int, mask_fraction: float, seed: int) -> Any:
+def training_loader(corpus: Corpus, objective: Literal["mlm", "mlm+nsp"], seq_len: int, mask_fraction: float, seed: int) -> Any:
     """The loader of the pretraining; torch comes with it, for nothing else here."""
     from pipeline.data.pretraining import PretrainingData
 
@@ -147,7 +147,7 @@ def run_audit(args: argparse.Namespace) -> int:
     from preprocessing.audit.page import page
 
     say = (lambda line: None) if args.json else _say
-    found = audit(args.directory, _loader, seed=args.seed, positions=args.positions, seq_len=args.seq_len, say=say)
+    found = audit(args.directory, training_loader, seed=args.seed, positions=args.positions, seq_len=args.seq_len, say=say)
     directory = args.directory.resolve()
     html = args.html or directory.with_name(directory.name + ".audit.html")
     write_whole(html, page(found).encode())

@@ -6,7 +6,8 @@ export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 PIPELINE_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | paste -sd ' ')
 export PIPELINE_HOSTS
 unset RANK LOCAL_RANK WORLD_SIZE MASTER_ADDR MASTER_PORT "${!SBATCH_@}" "${!SQUEUE_@}" # of the shell that submitted
-unset SLURM_EXPORT_ENV # with it, srun would not hand on what is set here
+# With these, srun would not hand on what is set here, or would take the ranks' words to a file of that shell's.
+unset SLURM_EXPORT_ENV SRUN_EXPORT_ENV SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STDERRMODE
 # The last element of an array has the array's id for its own: by that, scontrol would requeue every element.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}

@@ -41,7 +41,7 @@ REFUSED = {  # what it would do, and what to do instead
     "dependency": ("the jobs of a chain wait for one another", "use --hold, then scontrol update JobId=N Dependency=…"),
     **dict.fromkeys(("error", "output"), _LOG),
     **dict.fromkeys(("export", "export-file"), _ENVIRONMENT),
-    **dict.fromkeys(("gpus", "gpus-per-node", "gres"), _GPUS),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres"), _GPUS),
     **dict.fromkeys(("help", "parsable", "test-only", "usage", "version", "wrap"), _ANSWER),
     "no-kill": ("after the loss of a node SLURM would not requeue the job", "leave it out"),
     "no-requeue": ("the job could not go back into the queue, as it does before its time ends", "leave it out"),
@@ -60,7 +60,10 @@ GOES_OVER = {  # settings that stand before it in the script
     "partition": ("partition", "cpu_partition"),
     "qos": ("qos",),
 }
-YIELDS_TO = {"cpus-per-task": ("cpus_per_rank", "cpus"), "mem": ("memory_per_node", "cpu_memory")}  # that stand after it
+YIELDS_TO = {  # settings that stand after it
+    "cpus-per-task": ("cpus_per_rank", "cpus"),
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), ("memory_per_node", "cpu_memory")),
+}
 _OPTION = re.compile(r"--[a-z][a-z-]*(=[^\"\\\x00-\x1f\x7f]+)?")
 
 

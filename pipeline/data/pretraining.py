@@ -12,11 +12,26 @@ from typing import Literal
 import numpy as np
 import torch
 
+from pipeline.config.schema import RunConfig
 from pipeline.data import masking
 from pipeline.data.batch import Batch, Ints
 from pipeline.data.order import permute
 from pipeline.data.sentence_pairs import UNIFORMS_PER_PAIR, pair_rows, split_of
 from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID, Corpus
+
+HELDOUT_SEED = 20220207  # of the held-out masks; not a run's seed, so that runs of all seeds are compared on one text
+
+
+def training_data(corpus: Corpus, config: RunConfig) -> "PretrainingData":
+    """What a run trains on."""
+    data = config.data
+    return PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, config.train.seed)
+
+
+def heldout_data(corpus: Corpus, config: RunConfig) -> "PretrainingData":
+    """What it is evaluated on: the held-out split, prepared as the training data are."""
+    data = config.data
+    return PretrainingData(corpus, "heldout", data.objective, data.seq_len, data.mask_fraction, HELDOUT_SEED)
 
 
 class PretrainingData:

@@ -32,6 +32,10 @@ class StopRequest:
         """Request a stop without a signal; of several reasons the first one is kept."""
         self.reason = self.reason or reason
 
+    def asked(self) -> bool:
+        """Has this process been asked?"""
+        return self.reason is not None
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.ask(f"signal {signal.Signals(number).name}")
         if number == signal.SIGINT:

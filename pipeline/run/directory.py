@@ -150,8 +150,10 @@ def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
-    remedy = "give another --run, the same settings, or --fresh, which puts the run that is there aside"
-    check_same(read_object(path, required=RUN_FILE_KEYS), wanted, run_dir, remedy)
+    there, fresh = read_object(path, required=RUN_FILE_KEYS), "or --fresh, which puts the run that is there aside"
+    hashes = {name: wanted[name] for name in ("tokenizer_sha256", "corpus_sha256")}
+    check_same({**there, **hashes}, wanted, run_dir, f"give another --run, the same settings, {fresh}")
+    check_same(there, wanted, run_dir, f"give another --run, the corpus that it was begun with ({there['data']}), {fresh}")
 
 
 def is_empty(run_dir: Path) -> bool:

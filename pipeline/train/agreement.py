@@ -8,7 +8,9 @@ what it is about to do, and all of them must have written the same.
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,19 +24,28 @@ from preprocessing.corpus.reader import Corpus
 
 CODE = Path(__file__).resolve().parents[2]
 CODE_FOLDERS = ("pipeline", "preprocessing")
-SAME_FILES = "give every node the same files"
-SAME_PROGRAMS = "install the same on every node"
+REMEDIES = {  # by the first word of a field
+    "configuration": "give every node the same files, and every rank the same --set",
+    "DeepSpeed": "give every node the same files of ds_configs",
+    "corpus": "give every node the same files: copy the corpus again",
+    "environment": "set it alike on every node, or nowhere",
+    "code": "install the same on every node",
+    "version": "install the same on every node",
+}
+# Of what an environment may say, what changes the precision of a matrix product on a GPU.
+PRECISION = ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 NAMED_RANKS = 4
 
 
 def plan_of(config: RunConfig, ds_dictionary: Mapping[str, Any], corpus: Corpus) -> dict[str, str]:
-    """What this rank is about to train, as text, by field: configuration, DeepSpeed's dictionary, corpus, code, libraries."""
+    """What this rank is about to train, as text, by field: configuration, DeepSpeed's dictionary, corpus, code, environment,
+    libraries."""
     return {
         **{f"configuration: {key}": value for key, value in _flat(as_dict(config)) if key != "description"},
         **{f"DeepSpeed: {key}": value for key, value in _flat(ds_dictionary)},
         "corpus: sha256 of its manifest": corpus.manifest_sha256,
-        "corpus: sha256 of its tokenizer": corpus.manifest.tokenizer_sha256,
         "code: sha256 of its files": code_sha256(),
+        **{f"environment: {name}": repr(os.environ.get(name)) for name in PRECISION},
         "version of python": platform.python_version(),
         **{f"version of {name}": importlib.metadata.version(name) for name in PACKAGES},
     }
@@ -62,14 +73,11 @@ def check_agreement(ranks: Ranks, plan: Mapping[str, str]) -> None:
     first, other = shown[0], shown[others[0]]
     field = next(name for name in {**first, **other} if first.get(name) != other.get(name))
     alike = [rank for rank in others if digests[rank] == digests[others[0]]]
+    remedy = REMEDIES[re.split(r"\W", field)[0]]
     raise ValueError(
         f"the ranks would not train the same run: {field} is {other.get(field)} on {_named(alike, hosts)}, "
-        f"{first.get(field)} on rank 0 (host {hosts[0]}); {_remedy(field)}"
+        f"{first.get(field)} on rank 0 (host {hosts[0]}); {remedy}"
     )
-
-
-def _remedy(field: str) -> str:
-    return SAME_PROGRAMS if field.startswith(("version", "code")) else SAME_FILES
 
 
 def _named(ranks: Sequence[int], hosts: Sequence[str]) -> str:

@@ -7,13 +7,12 @@ from pipeline.checkpoint.retention import surplus
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.ds_config import load_ds_config, precision
 from pipeline.config.schema import RunConfig, TrainConfig
-from pipeline.data.pretraining import PretrainingData
+from pipeline.data.pretraining import heldout_data, training_data
 from pipeline.memory.fits import check_fits, check_peak
 from pipeline.memory.predict import NotPredicted, predict
 from pipeline.memory.states import MOMENTS_OF_RULE, bytes_per_rank, groups_of, parameters_of_rule
 from pipeline.memory.system import FP32_BYTES, System
 from pipeline.run.directory import check_run, run_file
-from pipeline.train.evaluate import heldout_data
 from preprocessing.corpus.reader import open_corpus
 
 
@@ -35,7 +34,7 @@ def dry_run(
     if run_dir is not None:
         check_run(run_dir, run_file(config, recipe, corpus))
     data, train = config.data, config.train
-    samples = PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, train.seed)
+    samples = training_data(corpus, config)
     system = System(recipe, config, corpus.vocab_size, world_size)
     if device is not None:
         check_fits(system, *device)

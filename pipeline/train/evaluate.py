@@ -10,19 +10,11 @@ import torch
 from torch import Tensor
 
 from pipeline.config.schema import RunConfig
-from pipeline.data.pretraining import PretrainingData
+from pipeline.data.pretraining import PretrainingData, heldout_data
 from pipeline.distributed.ranks import Ranks
 from pipeline.model.pretraining import PretrainingModel, on_device
 from pipeline.run.trained import load_run
 from preprocessing.corpus.reader import Corpus
-
-HELDOUT_SEED = 20220207  # of the held-out masks; not a run's seed, so that runs of all seeds are compared on one text
-
-
-def heldout_data(corpus: Corpus, config: RunConfig) -> PretrainingData:
-    """The held-out split, prepared as the training data are."""
-    data = config.data
-    return PretrainingData(corpus, "heldout", data.objective, data.seq_len, data.mask_fraction, HELDOUT_SEED)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from pipeline.config.batch import BatchArithmetic, batch_arithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.config.schema import RunConfig
 from pipeline.data.batch import Batch, rank_indices
-from pipeline.data.pretraining import PretrainingData
+from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.stop_signals import StopRequest
@@ -50,7 +50,7 @@ from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
 from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
-from preprocessing.corpus.reader import Corpus, open_corpus
+from preprocessing.corpus.reader import Corpus, check_hashes, copy_of, open_corpus
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,16 @@ def pretrain(job: Job, world: World) -> bool:
 
 
 def _checked_start(job: Job, place: Place) -> Corpus:
-    """Every rank opens the corpus, and all agree on what they train; then rank 0 checks the corpus' hashes, the memory and the
-    run directory for all."""
+    """Every rank opens the corpus, and all agree on what they train; the bytes of each copy of the corpus are checked, and then
+    rank 0 checks the memory and the run directory for all."""
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
-
+    copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
+    reads = copies.index(copies[place.ranks.rank]) == place.ranks.rank
+    place.ranks.together(lambda: check_hashes(corpus) if reads else None)
     launchers = place.ranks.gather(launcher_of(os.environ))
 
     def check() -> None:
-        open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
         fresh = job.fresh and not was_begun_by(job.run_dir, launchers)
@@ -117,7 +118,8 @@ def _checked_start(job: Job, place: Place) -> Corpus:
             write_object(job.run_dir / "versions.json", versions())
 
     place.ranks.on_main(check)
-    check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
+    for directory in (job.run_dir, job.run_dir / CHECKPOINTS):  # which a user may have put on another disk
+        check_shared(directory, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
     for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
         _say(place.ranks, line)
     return corpus
@@ -127,42 +129,29 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
     """Build, train, and say how it ended."""
     config, ranks = job.config, place.ranks
     torch.manual_seed(config.train.seed + place.world.rank)
-    data = _training_data(corpus, config)
+    data = training_data(corpus, config)
     found = newest(job.run_dir, partial(_say, ranks), ranks)
     model = ranks.together(partial(_model, found, job, corpus, data, place))
-    parameters, shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
+    parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
+    facts = _facts(job, corpus, place, model)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
     saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
-    rates = partial(learning_rates, config)
     state, progress = _state(found, config, built, optimizer, place)
     log = _log(job, place, progress, state.step)
     batches = partial(micro_batches, data, place)
-    facts = RunFacts(
-        run_file(config, job.recipe, corpus),
-        shapes,
-        _mechanics(config, place),
-        global_sequences=place.batch.global_sequences,
-        encoder_lr=lambda step: rates(step)[config.optim.rule],
-    )
-
-    def asked_to_stop() -> bool:
-        return stop.reason is not None
-
-    evaluate = evaluation_in_training(built.module, corpus, config, ranks, sum_over_ranks, watchdog.beat, asked_to_stop)
-    checkpoints = TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches)
     trainer = Trainer(
         built,
         optimizer,
         state,
         config.train,
         batches,
-        rates,
+        partial(learning_rates, config),
         log=log,
-        checkpoints=checkpoints,
-        evaluate=evaluate,
+        checkpoints=TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches),
+        evaluate=evaluation_in_training(built.module, corpus, config, ranks, sum_over_ranks, watchdog.beat, stop.asked),
         beat=watchdog.beat,
-        asked_to_stop=asked_to_stop,
+        asked_to_stop=stop.asked,
     )
     if state.step == config.train.steps:
         log.say(f"{job.run_dir} has all its {config.train.steps} steps already")
@@ -170,15 +159,8 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
     if finished:
         ranks.on_main(lambda: _finish(job, corpus, log, parameters))
     else:
-        reasons = [reason for reason in ranks.gather(stop.reason) if reason]
-        log.say(f"stopped after step {state.step} ({reasons[0]}) and saved: the same command goes on")
-        ranks.on_main(log.close)
+        _say_stopped(state.step, stop, log, ranks)
     return finished
-
-
-def _training_data(corpus: Corpus, config: RunConfig) -> PretrainingData:
-    data = config.data
-    return PretrainingData(corpus, "train", data.objective, data.seq_len, data.mask_fraction, config.train.seed)
 
 
 def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Batch]:
@@ -246,20 +228,36 @@ def _kept(config: RunConfig) -> Kept:
     return Kept(config.train.keep_last_checkpoints, config.train.keep_every_steps)
 
 
-def _mechanics(config: RunConfig, place: Place) -> dict[str, Any]:
-    return {
+def _facts(job: Job, corpus: Corpus, place: Place, model: PretrainingModel) -> RunFacts:
+    """Asked for before the engine has the model: ZeRO 3 leaves it empty."""
+    config = job.config
+    mechanics = {
         "world_size": place.world.size,
         "zero_stage": place.ds_dictionary["zero_optimization"]["stage"],
         "precision": precision(place.ds_dictionary),
         "ds_config": config.train.ds_config,
         "versions": versions() if place.ranks.is_main else {},
     }
+    return RunFacts(
+        run_file(config, job.recipe, corpus),
+        parameter_shapes(model),
+        mechanics,
+        global_sequences=place.batch.global_sequences,
+        encoder_lr=lambda step: learning_rates(config, step)[config.optim.rule],
+    )
 
 
 def _finish(job: Job, corpus: Corpus, log: RunLog, parameters: int) -> None:
     log.close()
     if not (job.run_dir / "summary.json").exists():
         write_summary(job.run_dir, job.config, job.recipe, corpus, parameters)
+
+
+def _say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None:
+    """Of all ranks' reasons the first. A collective."""
+    reasons = [reason for reason in ranks.gather(stop.reason) if reason]
+    log.say(f"stopped after step {step} ({reasons[0]}) and saved: the same command goes on")
+    ranks.on_main(log.close)
 
 
 def _say(ranks: Ranks, text: str) -> None:

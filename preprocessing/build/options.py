@@ -23,7 +23,7 @@ def parse_build_options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def add_settings(verb: argparse.ArgumentParser) -> None:
-    """Sources and what shapes a corpus."""
+    """Sources and what shapes a corpus. Long, because it is a list: one declaration an option, and nothing is decided."""
     default = Settings()
     verb.add_argument(
         "--source",

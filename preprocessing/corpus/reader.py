@@ -15,6 +15,7 @@ one [SEP]. The sentence ends leave the [SEP] out: the last one is the document's
 The schema's metadata holds format, split, vocab_size and the tokenizer's sha256, so a file describes itself.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +53,8 @@ __all__ = [
     "Shard",
     "ShardInfo",
     "SourceInfo",
+    "check_hashes",
+    "copy_of",
     "open_corpus",
     "token_dtype",
 ]
@@ -174,8 +177,8 @@ class Corpus:
 def open_corpus(directory: Path | str, verify: Literal["sizes", "hashes"] = "hashes") -> Corpus:
     """Open a finished corpus after checking every file's size and, with "hashes", the bytes of every shard.
 
-    The small files (tokenizer, unigram counts) are always hashed. Every rank of a job may open with "sizes" once one
-    process has opened with "hashes". Raises FileNotFoundError (no directory, a file missing) or ValueError.
+    The small files (tokenizer, unigram counts) are always hashed. Every rank of a job may open with "sizes" if one process
+    for each copy of the corpus also calls `check_hashes`. FileNotFoundError (no directory, a file missing) or ValueError.
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
@@ -190,8 +193,27 @@ def open_corpus(directory: Path | str, verify: Literal["sizes", "hashes"] = "has
             other = "manifest of another tokenizer" if name == TOKENIZER_FILE else "manifest of another corpus"
             raise ValueError(f"{path}: {other}: sha256 {found[:12]}…, the manifest says {digest[:12]}…; {REMEDY}")
     for info in manifest.shards:
-        _check_shard(directory / info.file, info, verify)
-    return Corpus(directory, manifest, _hash_of(directory / MANIFEST_FILE))
+        _check_size(directory / info.file, info)
+    corpus = Corpus(directory, manifest, _hash_of(directory / MANIFEST_FILE))
+    if verify == "hashes":
+        check_hashes(corpus)
+    return corpus
+
+
+def check_hashes(corpus: Corpus) -> None:
+    """Read every shard to its end: ValueError unless its bytes are those that the manifest names."""
+    for info in corpus.manifest.shards:
+        path = corpus.directory / info.file
+        found = _hash_of(path)
+        if found != info.sha256:
+            raise ValueError(f"{path}: sha256 {found[:12]}…, the manifest says {info.sha256[:12]}…; {REMEDY}")
+
+
+def copy_of(corpus: Corpus) -> str:
+    """What is alike for two processes that read the very same files, and differs between two copies of them: the inodes and
+    times of the shards. Two machines see one shared file system alike; each of their own disks has another copy."""
+    files = [(corpus.directory / info.file).stat() for info in corpus.manifest.shards]
+    return hashlib.sha256(repr([(file.st_ino, file.st_mtime_ns) for file in files]).encode()).hexdigest()
 
 
 def _hash_of(path: Path) -> str:
@@ -200,13 +222,9 @@ def _hash_of(path: Path) -> str:
     return file_sha256(path)
 
 
-def _check_shard(path: Path, info: ShardInfo, verify: str) -> None:
+def _check_size(path: Path, info: ShardInfo) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; {REMEDY}")
     size = path.stat().st_size
     if size != info.bytes:
         raise ValueError(f"{path}: {size} bytes, the manifest says {info.bytes}; {REMEDY}")
-    if verify == "hashes":
-        found = file_sha256(path)
-        if found != info.sha256:
-            raise ValueError(f"{path}: sha256 {found[:12]}…, the manifest says {info.sha256[:12]}…; {REMEDY}")

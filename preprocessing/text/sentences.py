@@ -110,7 +110,7 @@ def _wide_pieces(paragraph: str) -> Iterator[str]:
 def _split(paragraph: str, lower: bool = False) -> list[str]:
     """The sentences of a paragraph whose stops are followed by a space; lower: it is known to be lower-cased."""
     sentences, start = [], 0
-    passed = 0  # stops before a small letter
+    passed = capitals = 0  # stops before a small letter, and sentences that begin with none
     quotes, counted = 0, 0
     known = _ABBREVIATIONS | _BEFORE_SMALL if lower else _ABBREVIATIONS
     for match in _STOP.finditer(paragraph):
@@ -135,8 +135,9 @@ def _split(paragraph: str, lower: bool = False) -> list[str]:
                 if noted or _is_abbreviated(paragraph, start, stop, following, lower):
                     continue
         sentences.append(paragraph[start : end - 1])
+        capitals += not small and not following[0].isdigit()  # a number says nothing of how sentences begin
         start = end
-    if passed > 2 * len(sentences) and _is_lower_cased(paragraph):
+    if passed > 2 * capitals and _is_lower_cased(paragraph):
         return _split(paragraph, lower=True)
     sentences.append(paragraph[start:])
     return sentences

@@ -30,12 +30,10 @@ def started(shape: Shape) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Six nodes of 4 CPUs, 2 fake GPUs and 8 GB. A test leaves them idle, or the next has to wait."""
-    with Cluster(Shape(nodes=6)) as cluster:
-        yield cluster
+    yield from started(Shape(nodes=6))
 
 
 @pytest.fixture(scope="session")
 def large_cluster() -> Iterator[Cluster]:
     """Four nodes of 192 CPUs, 8 GPUs and 2 TB, by their own account: to be asked what they would run, never to run it."""
-    with Cluster(Shape(nodes=4, cpus=192, gpus=8, memory_mb=2_000_000)) as cluster:
-        yield cluster
+    yield from started(Shape(nodes=4, cpus=192, gpus=8, memory_mb=2_000_000))

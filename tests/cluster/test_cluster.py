@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import cluster as cluster_module
+from tests.cluster import conftest
 from tests.cluster.cluster import HOST, PROGRAMS, Cluster, Shape, why_not
 from tests.helpers.running import worker_environment
 
@@ -176,13 +177,14 @@ def test_why_not_says_that_it_needs_root(monkeypatch: pytest.MonkeyPatch) -> Non
     assert why_not() == "a SLURM cluster of namespaces needs root"
 
 
-def test_where_no_cluster_can_be_its_tests_are_skipped(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """Every test of this folder but those of the reason has a fixture that skips it."""
-    patch_lookup(monkeypatch, tmp_path, set(PROGRAMS) - {"slurmctld"})
-    with pytest.raises(pytest.skip.Exception, match="needs slurmctld in PATH"):
-        request.getfixturevalue("slurm")
+def test_where_no_cluster_can_be_its_tests_are_skipped(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Every test of this folder but those of the reason has a fixture that skips it, before a cluster is tried."""
+    monkeypatch.setattr(conftest, "why_not", lambda: "no cluster today")
+    monkeypatch.setattr(conftest, "Cluster", lambda shape: pytest.fail(f"a cluster of {shape} was tried"))
+    skipping = {"cluster", "large_cluster", "slurm"}
+    for name in sorted(skipping):
+        with pytest.raises(pytest.skip.Exception, match="no cluster today"):
+            list(getattr(conftest, name)._get_wrapped_function()() or ())
     for item in request.session.items:
         if item.path.parent == Path(__file__).parent and "why_not" not in item.name and item is not request.node:
-            assert {"cluster", "large_cluster", "slurm"} & set(getattr(item, "fixturenames", ())), item.nodeid
+            assert skipping & set(getattr(item, "fixturenames", ())), item.nodeid

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 import pytest
 
@@ -49,6 +49,22 @@ class Failure:
     count: int = 1
     errno: str = "ENOSPC"
     times: int | None = None
+
+
+class How(TypedDict, total=False):
+    """How ranks are started.
+
+    env: on top of running.worker_environment(). What is read when Python or a library starts (OMP_NUM_THREADS, DS_ACCELERATOR,
+    PYTHONHASHSEED) is as it was when the server started, and the seed of str hashes every rank's alike.
+    skip: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT.
+    program: the module whose main(ARGV) gives the exit code; `pipeline.__main__`.
+    """
+
+    env: Mapping[str, str] | None
+    die: Death | None
+    fail: Failure | None
+    skip: Sequence[str]
+    program: str
 
 
 class Ranks:
@@ -140,51 +156,27 @@ class RankServer:
         self.process.wait(ANSWER_S)
         self.process.stdout.close()
 
-    def start(
-        self,
-        argv: Sequence[str | Path],
-        ranks: int = 0,
-        env: Mapping[str, str] | None = None,
-        die: Death | None = None,
-        fail: Failure | None = None,
-        skip: Sequence[str] = (),
-        program: str = "pipeline.__main__",
-    ) -> Ranks:
-        """`python -m pipeline ARGV` as `ranks` ranks; 0: as one process that no launcher started.
-
-        %RANK% in a word is the rank's number.
-        `env` comes on top of running.worker_environment(). What is read when Python or a library starts (OMP_NUM_THREADS,
-        DS_ACCELERATOR, PYTHONHASHSEED) is as it was when the server started, and the seed of str hashes every rank's alike.
-        `skip`: functions (MODULE:NAME) that do nothing and return None, such as WITHOUT_REPORT. `program`: the module
-        whose main(ARGV) gives the exit code.
-        """
+    def start(self, argv: Sequence[str | Path], ranks: int = 0, **how: Unpack[How]) -> Ranks:
+        """`python -m pipeline ARGV` as `ranks` ranks; 0: as one process that no launcher started. %RANK% in a word is its
+        number."""
         self.started += 1
+        die, fail = how.get("die"), how.get("fail")
         outputs = [str(self.directory / f"start-{self.started}.rank-{rank}") for rank in range(max(1, ranks))]
         request: dict[str, Any] = {
-            "program": program,
+            "program": how.get("program", "pipeline.__main__"),
             "argv": [str(word) for word in argv],
             "ranks": ranks,
-            "env": dict(env or {}),
+            "env": dict(how.get("env") or {}),
             "outputs": outputs,
-            "skip": list(skip),
+            "skip": list(how.get("skip", ())),
             "die": die and asdict(die) | {"everyone": die.everyone or die.rank == "all", "signal": int(die.signal)},
             "raise": fail and asdict(fail),
         }
         return Ranks(self, request["argv"], self.ask({"start": request})["pids"], outputs)
 
-    def run(
-        self,
-        argv: Sequence[str | Path],
-        ranks: int = 0,
-        env: Mapping[str, str] | None = None,
-        die: Death | None = None,
-        fail: Failure | None = None,
-        skip: Sequence[str] = (),
-        timeout_s: float = 120,
-        program: str = "pipeline.__main__",
-    ) -> Ranks:
+    def run(self, argv: Sequence[str | Path], ranks: int = 0, *, timeout_s: float = 120, **how: Unpack[How]) -> Ranks:
         """start() and wait()."""
-        started = self.start(argv, ranks, env, die, fail, skip, program)
+        started = self.start(argv, ranks, **how)
         started.wait(timeout_s)
         return started
 

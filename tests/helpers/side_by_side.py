@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = ("tests/cluster/",)  # one cluster, whose tests mostly wait: beside them another process has the cores
+TOGETHER = (
+    "tests/cluster/",
+)  # one cluster, whose tests mostly wait: beside them each core has a process (Makefile)
 FIRST = (
     "tests/cluster/",
     "tests/test_demo.py",

@@ -4,9 +4,8 @@ import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pipeline.data.pretraining import PretrainingData
 from preprocessing.build.build import build
 from preprocessing.build.plan import Gates
 from preprocessing.build.settings import Settings
@@ -49,10 +48,3 @@ def read_slices(source: Source, slice_bytes: int, max_document_bytes: int) -> tu
 def content(directory: Path) -> dict[str, bytes]:
     """Every file of a corpus."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def loader(
-    corpus: Corpus, objective: Literal["mlm", "mlm+nsp"], seq_len: int, mask_fraction: float, seed: int
-) -> PretrainingData:
-    """What `audit` looks at a corpus through."""
-    return PretrainingData(corpus, "train", objective, seq_len, mask_fraction, seed)

@@ -67,5 +67,6 @@ def test_nodes_that_are_avoided_already_are_asked_about_too(tmp_path: Path) -> N
 
 
 def test_the_steps_of_a_job_get_what_its_shell_sets() -> None:
-    """Whatever the user's shell says of srun: by SLURM_EXPORT_ENV=NONE it would hand on nothing."""
-    assert in_job("env | grep -E '^(SLURM_EXPORT_ENV|PIPELINE_HOSTS)='", SLURM_EXPORT_ENV="NONE") == "PIPELINE_HOSTS=n1\n"
+    """Whatever the user's shell says of srun: by SLURM_EXPORT_ENV=NONE it would hand on nothing, and say it elsewhere."""
+    said = dict.fromkeys(("SLURM_EXPORT_ENV", "SRUN_EXPORT_ENV", "SLURM_STDOUTMODE", "SLURM_STDERRMODE"), "NONE")
+    assert in_job("env | grep -E '^(S[A-Z]*_EXPORT_ENV|SLURM_STD[A-Z]*|PIPELINE_HOSTS)='", **said) == "PIPELINE_HOSTS=n1\n"

@@ -117,6 +117,7 @@ def test_options_for_all_jobs(tmp_path: Path) -> None:
         ("--tasks-per-n=3", "RANKS_PER_NODE"),
         ("--gres=lustre:1,gpu:8", "GPUS_PER_NODE"),
         ("-G 8", "GPUS_PER_NODE"),
+        ("--gpus-per-t=1", "(--gpus-per-task): it would be asked of every job"),
         ("--wrap=true", "a job"),
         ("--test-only", "a job"),
         ("--parsable", "its id"),
@@ -164,11 +165,12 @@ def test_every_option_that_is_judged_is_one() -> None:
 
 def test_what_overrides_is_said(tmp_path: Path) -> None:
     settings = "PARTITION=gpu\nCPU_PARTITION=cpu\nMEMORY_PER_NODE=480G\nGPU_OPTION=gres\n"
-    options = "--exclusive --part=p --qos=q --mem=1G --job-name=x --gres=lustre:1 --nodel=n2"
+    options = "--exclusive --part=p --qos=q --mem=1G --mem-per-c=1G --job-name=x --gres=lustre:1 --nodel=n2"
     found = site(tmp_path, f"{settings}SBATCH_OPTIONS='{options}'\n")
     assert notes(options_of(found), vars(found)) == [
         "--part=p goes over PARTITION=gpu, CPU_PARTITION=cpu",
         "MEMORY_PER_NODE=480G goes over --mem=1G",
+        "MEMORY_PER_NODE=480G goes over --mem-per-c=1G",
         "--job-name=x is the name of all jobs: STAGE RUN is not",
         "--gres=lustre:1 is not asked of jobs with GPUs: their --gres goes over it",
         "--nodel=n2 pins nodes: a job of which one is unfit fails, for it cannot go on elsewhere",

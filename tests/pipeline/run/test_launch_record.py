@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ def test_only_an_elastic_launcher_counts() -> None:
     assert launcher_of({}) is None  # the parent is a shell
     identity = launcher_of({ELASTIC: "none"})
     assert identity == launcher_of({ELASTIC: "another"})
-    assert str(os.getppid()) in str(identity).split()
+    started = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[19]  # a pid comes again, not this
+    assert str(identity).split() == [socket.gethostname(), str(os.getppid()), started]
 
 
 def test_a_process_of_its_own_is_another_launcher() -> None:

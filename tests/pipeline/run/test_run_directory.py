@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.directory import archive_run, lock, open_run
+from pipeline.config.load import as_dict, load_recipe
+from pipeline.run.directory import archive_run, check_run, lock, open_run
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
 from tests.helpers.running import SMALL, set_options
 
@@ -94,6 +95,17 @@ def test_the_rhythm_the_micro_batch_and_the_stage_may_change(rank_server: RankSe
     refused = rank_server.run([*arguments, *set_options(train__steps=9)])
     assert refused.codes == [2]
     assert "train.steps is 8 there, 9 here" in refused.stderr
+
+
+def test_the_remedy_fits_what_is_different(tmp_path: Path) -> None:
+    wanted = {**WANTED, "config": as_dict(load_recipe("tiny", []))}
+    open_run(tmp_path / "run", wanted).close()
+    with pytest.raises(ValueError, match=r"corpus_sha256 is 'c' there, 'e' here; .*the corpus that it was begun with \(/d\)"):
+        check_run(tmp_path / "run", {**wanted, "corpus_sha256": "e", "data": "/e"})
+    other = {**wanted, "config": as_dict(load_recipe("tiny", ["train.seed=7"])), "corpus_sha256": "e"}
+    with pytest.raises(ValueError, match=r"train.seed is \d+ there, 7 here; .*the same settings"):
+        check_run(tmp_path / "run", other)
+    check_run(tmp_path / "run", {**wanted, "data": "/elsewhere"})
 
 
 def test_fresh_on_nothing_and_on_a_link(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.distributed.ranks import ALONE, Ranks
 from pipeline.run.shared import check_shared
-from tests.helpers.ranks import RankServer
+from tests.helpers.ranks import Failure, RankServer
 from tests.helpers.running import SMALL, set_options
 
 
@@ -42,3 +42,12 @@ def test_two_ranks_with_directories_of_their_own_do_not_train(rank_server: RankS
     assert "node-1/run on host" in ranks.stderr
     assert not list((tmp_path / "node-0" / "run").glob("checkpoints/*"))
     assert not (tmp_path / "node-1" / "run").exists()
+
+
+def test_the_checkpoints_are_looked_for_too(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
+    """RUN/checkpoints may be a link to each node's own disk, in a RUN that is shared: so it is looked into by itself."""
+    run = tmp_path / "run"
+    arguments = ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *SMALL, *set_options(train__timeout_s=20)]
+    ranks = rank_server.run(arguments, ranks=2, fail=Failure(1, "pipeline.run.shared:_look", count=2, errno="ENOENT"))
+    assert ranks.codes == [2, 2], ranks.stdout
+    assert f"rank 1: {run}/checkpoints" in ranks.stderr

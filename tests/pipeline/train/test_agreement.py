@@ -1,6 +1,7 @@
 """Every rank must train the same thing: what differs is named with its rank, its host and both values."""
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.load import load_recipe
 from pipeline.distributed.ranks import Ranks
-from pipeline.train.agreement import check_agreement, code_sha256
-from tests.helpers.ranks import RankServer
+from pipeline.train import agreement
+from pipeline.train.agreement import check_agreement, code_sha256, plan_of
+from preprocessing.corpus.reader import open_corpus
+from tests.helpers.ranks import WITHOUT_REPORT, RankServer
 from tests.helpers.running import ROOT, SMALL, set_options, worker_environment
 
 
@@ -39,6 +43,7 @@ def together(plans: list[dict[str, str]]) -> list[str | None]:
 
 
 PLAN = {"configuration: optim.lr": "0.1", "corpus: sha256 of its manifest": "aa", "version of torch": "2.13.0"}
+PLAN |= {"environment: NVIDIA_TF32_OVERRIDE": "None"}
 
 
 def test_equal_plans_are_no_problem() -> None:
@@ -49,7 +54,9 @@ def test_equal_plans_are_no_problem() -> None:
     ("field", "value", "remedy"),
     [
         ("configuration: optim.lr", "0.2", "same files"),
+        ("configuration: optim.lr", "0.2", "same --set"),
         ("corpus: sha256 of its manifest", "bb", "same files"),
+        ("environment: NVIDIA_TF32_OVERRIDE", "'1'", "on every node, or nowhere"),
         ("version of torch", "2.12.0", "install the same"),
     ],
 )
@@ -69,9 +76,47 @@ def test_a_field_that_one_rank_does_not_know_is_a_difference() -> None:
     assert "optim.new is 1 on rank 1" in str(told[0])
 
 
-def test_the_code_is_its_files() -> None:
-    assert code_sha256() == code_sha256()
-    assert len(code_sha256()) == 64
+def test_the_code_is_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every name and every byte of Python below the folders of the program counts, and nothing else."""
+    for name in ("pipeline/a.py", "pipeline/model/b.py", "preprocessing/c.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.setattr(agreement, "CODE", tmp_path)
+    digests = [code_sha256()]
+    for other in ("pipeline/data.json", "pipeline/a.pyc", "tests/d.py"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("x = 1\n")
+        assert code_sha256() == digests[0]
+    (tmp_path / "pipeline/model/b.py").write_text("x = 2\n")
+    digests.append(code_sha256())
+    (tmp_path / "pipeline/a.py").rename(tmp_path / "pipeline/e.py")
+    digests.append(code_sha256())
+    (tmp_path / "preprocessing/f.py").touch()
+    digests.append(code_sha256())
+    assert len(set(digests)) == 4
+
+
+def test_what_shapes_the_numbers_is_in_the_plan(monkeypatch: pytest.MonkeyPatch, corpus: Path) -> None:
+    """Each of these alone makes another plan, and is named by it."""
+    config, opened = load_recipe("tiny", []), open_corpus(corpus, verify="sizes")
+    dictionary: dict[str, Any] = {"zero_optimization": {"stage": 1}, "bf16": {"enabled": False}}
+    plan = plan_of(config, dictionary, opened)
+
+    def changed(other: dict[str, str]) -> set[str]:
+        return {name for name in plan.keys() | other.keys() if plan.get(name) != other.get(name)}
+
+    assert changed(plan_of(load_recipe("tiny", ["optim.clip_c=3.5"]), dictionary, opened)) == {"configuration: optim.clip_c"}
+    assert changed(plan_of(config, dictionary | {"zero_optimization": {"stage": 2}}, opened)) == {
+        "DeepSpeed: zero_optimization.stage"
+    }
+    assert changed(plan_of(config, dictionary | {"bf16": {"enabled": True}}, opened)) == {"DeepSpeed: bf16.enabled"}
+    for field in ("code: sha256 of its files", "corpus: sha256 of its manifest", "version of python", "version of deepspeed"):
+        assert field in plan
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    assert changed(plan_of(config, dictionary, opened)) == {"environment: NVIDIA_TF32_OVERRIDE"}
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    monkeypatch.setattr(agreement, "code_sha256", lambda: "of another node")
+    assert changed(plan_of(config, dictionary, opened)) == {"code: sha256 of its files"}
 
 
 def start(rank_server: RankServer, *argv: str | Path) -> tuple[list[int], str]:
@@ -93,6 +138,23 @@ def test_ranks_with_another_corpus_do_not_start(
     assert not run.exists()
 
 
+def test_a_damaged_copy_of_the_corpus_is_found_on_whichever_node_it_is(
+    rank_server: RankServer, little_corpus: Path, tmp_path: Path
+) -> None:
+    """Every node's disk has a copy: the same manifest, the same sizes, and on rank 1's one bit of a shard is wrong."""
+    for rank in (0, 1):
+        shutil.copytree(little_corpus, tmp_path / f"data-{rank}")
+    shard = tmp_path / "data-1" / "train-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    run = tmp_path / "run"
+    codes, stderr = start(rank_server, "--recipe", "tiny", "--data", tmp_path / "data-%RANK%", "--run", run)
+    assert codes == [2, 2]
+    assert f"rank 1: {shard}: sha256" in stderr
+    assert not run.exists()
+
+
 def test_ranks_with_another_recipe_do_not_start(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
     recipe = (ROOT / "pipeline/config/recipes/tiny.toml").read_text()
     text = [line for line in recipe.splitlines() if not line.startswith("weight_decay")]
@@ -105,6 +167,19 @@ def test_ranks_with_another_recipe_do_not_start(rank_server: RankServer, corpus:
     assert "configuration: optim.weight_decay is 0.002 on rank 1 (host " in stderr
     assert "0.001 on rank 0 (host " in stderr
     assert not run.exists()
+
+
+def test_ranks_with_another_setting_do_not_start(rank_server: RankServer, little_corpus: Path, tmp_path: Path) -> None:
+    """A --set that one rank was given otherwise; here of a run that is there, where --fresh would be no remedy."""
+    run = tmp_path / "run"
+    brief = set_options(train__steps=2, train__checkpoint_every_steps=2, train__eval_every_steps=2)
+    arguments = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", run, *SMALL, *brief]
+    assert rank_server.run(arguments, ranks=2, skip=WITHOUT_REPORT).codes == [0, 0]
+    ranks = rank_server.run([*arguments, "--set", "train.seed=%RANK%"], ranks=2)
+    assert ranks.codes == [2, 2]
+    assert "configuration: train.seed is 1 on rank 1 (host " in ranks.stderr
+    assert "every rank the same --set" in ranks.stderr
+    assert "--fresh" not in ranks.stderr
 
 
 def test_ranks_with_another_library_do_not_start(corpus: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from pipeline.data import masking
 from pipeline.data.batch import Batch
 from pipeline.data.pretraining import PretrainingData
+from preprocessing.__main__ import training_loader
 from preprocessing.audit.audit import Audit, audit, table
 from preprocessing.audit.check import chi_square_bounds, poisson_bounds
 from preprocessing.audit.page import page
@@ -33,7 +34,6 @@ from preprocessing.corpus.writer import Document, ShardWriter, write_batch
 from preprocessing.text.clean import clean, digest
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import load, train
-from tests.helpers.small_corpora import loader
 
 VOCAB_SIZE = 500
 HOSTILE = "<script>alert('&')</script>"
@@ -153,7 +153,7 @@ def shared_out(texts: Sequence[Text]) -> list[list[Text]]:
 
 
 def look(directory: Path, **options: Any) -> Audit:
-    return audit(directory, loader, **{"positions": 20_000, **options})
+    return audit(directory, training_loader, **{"positions": 20_000, **options})
 
 
 def failures(found: Audit) -> set[str]:
@@ -435,7 +435,7 @@ def test_pairs_that_no_loader_makes_are_no_fault(sound: Path) -> None:
     def without_pairs(corpus: Corpus, objective: Any, *arguments: Any) -> Any:
         if objective == "mlm+nsp":
             raise ValueError("one document")
-        return loader(corpus, objective, *arguments)
+        return training_loader(corpus, objective, *arguments)
 
     found = audit(sound, without_pairs, positions=5000)
     assert found.passed
@@ -650,15 +650,15 @@ def test_the_page_stands_alone_and_shows_every_check(sound: Path) -> None:
 
 def test_what_is_no_corpus_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such directory"):
-        audit(tmp_path / "no", loader)
+        audit(tmp_path / "no", training_loader)
     with pytest.raises(ValueError, match="not a finished corpus"):
-        audit(tmp_path, loader)
+        audit(tmp_path, training_loader)
 
 
 @pytest.mark.parametrize("option", [{"positions": 0}, {"seq_len": 4}, {"seed": -1}])
 def test_arguments_out_of_range_are_errors(tmp_path: Path, option: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected positions from 1"):
-        audit(tmp_path, loader, **option)
+        audit(tmp_path, training_loader, **option)
 
 
 def test_the_bounds_hold_what_they_should() -> None:

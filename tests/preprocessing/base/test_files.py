@@ -1,6 +1,8 @@
 """Files that are whole or absent, and arrays that are read a piece at a time."""
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from preprocessing.base.arrays import StoredArray, write_array
-from preprocessing.base.files import replacing, temporary_name, write_whole, written
+from preprocessing.base.files import replacing, temporary_name, try_to_write, write_whole, written
 from preprocessing.base.json_file import write_object
 
 
@@ -113,6 +115,57 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int, refuses: Callable[[object], bool]) -> None:
+    """A file system that answers so to some calls of os."""
+    call = getattr(os, name)
+
+    def limited(what: object, *arguments: object, **options: object) -> object:
+        if refuses(what):
+            raise OSError(number, os.strerror(number), what if isinstance(what, (str, Path)) else None)
+        return call(what, *arguments, **options)
+
+    monkeypatch.setattr(os, name, limited)
+
+
+def is_directory(descriptor: object) -> bool:
+    return stat.S_ISDIR(os.fstat(int(str(descriptor))).st_mode)
+
+
+def test_a_trial_of_a_whole_file_system_says_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    assert try_to_write(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM])
+def test_a_trial_says_what_can_be_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
+    refuse(monkeypatch, "fsync", number, is_directory)
+    refuse(monkeypatch, "chmod", number, lambda path: True)
+    synced, mode = try_to_write(tmp_path)
+    assert synced.startswith(f"{tmp_path}: its file system offers no fsync of a directory ({os.strerror(number)}); ")
+    assert mode.startswith(f"{tmp_path}: its file system offers no change of a file's mode ({os.strerror(number)}); ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "refuses"),
+    [
+        ("rename", errno.EXDEV, lambda path: True),
+        ("rename", errno.EPERM, lambda path: True),  # harmless where a mode is changed, not here
+        ("fsync", errno.EIO, is_directory),
+        ("fsync", errno.EINVAL, lambda descriptor: not is_directory(descriptor)),  # a file that cannot be made safe
+        ("chmod", errno.EIO, lambda path: True),
+    ],
+)
+def test_a_trial_fails_where_a_save_would(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, number: int, refuses: Callable[[object], bool]
+) -> None:
+    refuse(monkeypatch, name, number, refuses)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path))) as error:
+        try_to_write(tmp_path)
+    assert error.value.errno == number
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(0,), (7,), (5, 3), (0, 3)])

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from preprocessing.__main__ import training_loader
 from preprocessing.audit.audit import audit
 from preprocessing.build import survey as survey_module
 from preprocessing.build.build import build
@@ -26,7 +27,7 @@ from preprocessing.text.clean import clean, count_words
 from preprocessing.text.sentences import split_sentences
 from preprocessing.text.tokenizer import TextSample, load
 from tests.helpers.running import ROOT
-from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, loader, write_rows
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, write_rows
 
 SAMPLE = ROOT.parent / "shared" / "data"
 Rows = list[dict[str, Any]]
@@ -148,7 +149,7 @@ def test_different_texts_of_unknown_characters_are_no_duplicates(topics: Rows, t
         for i in range(len(shard))
     }
     assert len({tokens[row["title"]] for row in rare}) < len(rare)
-    checks = {check.name: check for check in audit(corpus.directory, loader, positions=5000).checks}
+    checks = {check.name: check for check in audit(corpus.directory, training_loader, positions=5000).checks}
     assert checks["duplicate documents"].passed
     assert checks["held-out documents in train"].passed
 
@@ -163,7 +164,7 @@ def test_a_duplicate_leaves_the_shard_it_stood_in(topics: Rows, tmp_path: Path) 
     assert sorted(found) == sorted(row["title"] for row in [*topics, new])
     a, b = corpus.manifest.sources
     assert (a.dropped, b.dropped) == ({"duplicate": 10}, {"duplicate": 30})
-    found = audit(corpus.directory, loader, positions=5000)  # the samples, too, are found where they stand now
+    found = audit(corpus.directory, training_loader, positions=5000)  # the samples, too, are found where they stand now
     assert [check.name for check in found.checks if not check.passed] == ["documents dropped"]  # 30 of b's 31
     for split in range(2):
         streams = [shard.tokens for shard in corpus.shards(("train", "heldout")[split])]

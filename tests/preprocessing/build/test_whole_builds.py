@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from preprocessing.__main__ import training_loader
 from preprocessing.audit.audit import audit
 from preprocessing.corpus.reader import Corpus, open_corpus
 from tests.helpers.running import ROOT, run_cli
-from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, loader, write_rows
+from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, write_rows
 
 Rows = list[dict[str, Any]]
 SAMPLE = ROOT.parent / "shared" / "data"
@@ -23,7 +24,7 @@ GERMAN = (
 
 
 def assert_audited(corpus: Corpus) -> None:
-    found = audit(corpus.directory, loader, positions=20_000)
+    found = audit(corpus.directory, training_loader, positions=20_000)
     assert found.passed, [check for check in found.checks if not check.passed]
 
 

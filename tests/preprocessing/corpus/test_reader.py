@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing.corpus.reader import FORMAT, SEP_ID, Corpus, Shard, open_corpus, token_dtype
+from preprocessing.corpus.reader import FORMAT, SEP_ID, Corpus, Shard, copy_of, open_corpus, token_dtype
 from preprocessing.corpus.writer import Document, ShardWriter
 
 ids = st.integers(1, 65535)
@@ -205,6 +206,14 @@ def test_damage_is_found_and_named(copied: Path, kind: str) -> None:
 def test_sizes_alone_do_not_find_a_flipped_byte(copied: Path) -> None:
     damage(copied, "flipped byte")
     assert open_corpus(copied, verify="sizes").vocab_size
+
+
+def test_a_copy_is_another_copy_and_another_name_is_not(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(copied)
+    shutil.copytree(copied, tmp_path / "another")  # with the times of the files
+    here, linked, copy = (copy_of(open_corpus(path, "sizes")) for path in (copied, tmp_path / "link", tmp_path / "another"))
+    assert here == linked
+    assert here != copy
 
 
 def test_a_shard_of_another_corpus_is_refused_when_mapped(copied: Path) -> None:

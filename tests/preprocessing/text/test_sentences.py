@@ -60,6 +60,7 @@ LOWER = [
     "i don't. | you do. | it was vitamin c. so they say.",
     "it rained.[2] | he left.3 | then he came.” | she did not. | the u.s. | he knew john. | John left.",
     "1. first of all. | he went on. | to jan. 5.",
+    "1990 was bad . | 1991 was worse . | they left .",
     "она осталась. | и всё. | конец.",
 ]
 # Stops that need no space; "|" alone stands where there is none.
