@@ -253,7 +253,7 @@ def test_versus_adam_is_the_same_shape_and_batch() -> None:
 
 
 def test_the_command_line(rank_server: RankServer, tmp_path: Path) -> None:
-    arguments = ["--recipe", "tiny", "--vocab-size", "1024", "--versus", "adam", "--world-size", "8", "--zero", "0", "3"]
+    arguments = ["--recipe", "tiny-untied", "--vocab-size", "1024", "--versus", "adam", "--world-size", "8", "--zero", "0", "3"]
 
     def memory(*more: str | Path) -> subprocess.CompletedProcess[str]:
         return rank_server.run(["memory", *arguments, *more]).completed()

@@ -95,7 +95,7 @@ def test_a_run_with_split_masters_is_the_run_with_whole_ones(
         run = tmp_path / name
         for number, split_masters in enumerate(parts, start=1):
             stop = set_options(train__split_masters=split_masters)
-            arguments = ["pretrain", "--recipe", "tiny", "--data", little_corpus, "--run", run, *options, *stop]
+            arguments = ["pretrain", "--recipe", "tiny-untied", "--data", little_corpus, "--run", run, *options, *stop]
             at_half = STOP if number < len(parts) else None
             done = rank_server.run(arguments, ranks, die=at_half, skip=WITHOUT_REPORT)
             assert done.codes == [75 if at_half else 0] * ranks, done.stderr
