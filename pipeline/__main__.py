@@ -1,11 +1,11 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory."""
+"""`python -m pipeline VERB`: pretrain, evaluate, fill-mask, checkpoint, report, invariance, certify, memory."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from pipeline.verbs import certify, checkpoint, evaluate, invariance, memory, pretrain, report
+from pipeline.verbs import certify, checkpoint, evaluate, fill_mask, invariance, memory, pretrain, report
 from preprocessing.base import command_line
 
 # Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
@@ -14,6 +14,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 VERBS = {
     "pretrain": (pretrain, "train a recipe on a corpus"),
     "evaluate": (evaluate, "loss on the held-out text"),
+    "fill-mask": (fill_mask, "what the model puts for [MASK]"),
     "checkpoint": (checkpoint, "list, verify, convert, prune"),
     "report": (report, "curves and figures of a run, in one HTML file"),
     "invariance": (invariance, "is a recipe's model exactly scale invariant?"),

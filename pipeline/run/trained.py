@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.checkpoint import probe
 from pipeline.checkpoint.resume import newest
@@ -15,14 +15,17 @@ from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, open_corpus
 
 
-def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
-    """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory.
+def load_run(
+    run_dir: Path, data_dir: Path | None = None, verify: Literal["sizes", "hashes"] = "hashes"
+) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
+    """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory. `verify`: as
+    `open_corpus` has it; "sizes" is for those who read little of the text.
 
     Raises ValueError if the run has no checkpoint, or the corpus is not the one it was trained on.
     """
     saved = read_run_file(run_dir)
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
-    corpus = open_corpus(data_dir or Path(saved["data"]))
+    corpus = open_corpus(data_dir or Path(saved["data"]), verify)
     if corpus.manifest_sha256 != saved["corpus_sha256"]:
         raise ValueError(
             f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "

@@ -25,6 +25,7 @@ TRAINING_THREADS = 4
 MAX_SENTENCE_BYTES = 16_384  # SentencePiece's default is 4192; it leaves longer ones out
 _LOGGED = re.compile(r"[WEF]\d{4} .*?\] (.*)")  # what absl puts before a message: "W0000 00:00:17.05 9529 file.cc:419] "
 NAMED_WARNINGS = 10
+WORD_START = "▁"  # SentencePiece's mark of a piece that begins a word
 Tag: TypeAlias = tuple[str, int]  # source, draw of the document
 
 
@@ -201,6 +202,13 @@ def load(path: Path | str) -> sentencepiece.SentencePieceProcessor:
         raise ValueError(f"{path}: not a SentencePiece model ({error}); copy the corpus again") from None
     check_specials(tokenizer, str(path))
     return tokenizer
+
+
+def readable(piece: str) -> str:
+    """A piece as a reader is shown it: "▁the" is the, "ing", which goes on with the word before, is …ing, "," stays."""
+    if piece.startswith(WORD_START):
+        return piece[len(WORD_START) :] or piece
+    return f"…{piece}" if piece[:1].isalnum() else piece
 
 
 def check_specials(tokenizer: sentencepiece.SentencePieceProcessor, name: str) -> None:
