@@ -21,6 +21,7 @@ FLOORS = (
     "preprocessing",
     "pipeline.config",
     "pipeline.data",
+    "pipeline.tasks",
     "pipeline.model",
     "pipeline.optim",
     "pipeline.init",

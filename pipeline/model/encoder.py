@@ -8,12 +8,14 @@
 
 The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. Biases
 stand on degree-1 edges only (Q, K, V and FFN-in); the two output projections have none (paper section 3, table of
-degrees). The paper does not say whether dropout is used; none is here.
+degrees). The paper does not say whether dropout is used; in pretraining none is here. Fine-tuning's (`dropout.py`) is of the
+embeddings' sum and of what each branch adds to the stream, not of attention weights; its degrees are (x; x).
 
 Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.attention import scale_invariant_attention, softmax_attention
+from pipeline.model.dropout import Dropout
 from pipeline.model.homogeneity import Row, function_row, module_rows
 from pipeline.model.normalise import layer_norm, layer_norm_row
 
@@ -111,10 +114,13 @@ class Layer(nn.Module):
         if not invariant:
             self.attention_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
             self.ffn_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+        self.attention_dropout, self.ffn_dropout = Dropout(config.dropout), Dropout(config.dropout)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
-        x_BLD = self.join(x_BLD, self.attention, mask_BL, getattr(self, "attention_norm", None))
-        return self.join(x_BLD, self.ffn, mask_BL, getattr(self, "ffn_norm", None))
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, keys_B: Tensor | None = None) -> Tensor:
+        drop = partial(self.attention_dropout, keys_B=keys_B)
+        x_BLD = self.join(x_BLD, self.attention, mask_BL, getattr(self, "attention_norm", None), drop)
+        drop = partial(self.ffn_dropout, keys_B=keys_B)
+        return self.join(x_BLD, self.ffn, mask_BL, getattr(self, "ffn_norm", None), drop)
 
     def degrees(self, name: str, degree: int) -> list[Row]:
         """On a stream of degree `degree`: both branches, and what the wiring does before and after each."""
@@ -134,23 +140,27 @@ class Layer(nn.Module):
         return rows
 
 
-def _join_a(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
-    return x_BLD + branch(layer_norm(x_BLD), mask_BL)
+Drop = Callable[[Tensor], Tensor]
 
 
-def _join_d(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
-    return x_BLD + layer_norm(branch(layer_norm(x_BLD), mask_BL))
+def _join_a(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None, drop: Drop) -> Tensor:
+    return x_BLD + drop(branch(layer_norm(x_BLD), mask_BL))
 
 
-def _join_bert(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None) -> Tensor:
+def _join_d(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None, drop: Drop) -> Tensor:
+    return x_BLD + drop(layer_norm(branch(layer_norm(x_BLD), mask_BL)))
+
+
+def _join_bert(x_BLD: Tensor, branch: nn.Module, mask_BL: Tensor | None, norm: nn.Module | None, drop: Drop) -> Tensor:
     assert norm is not None
-    return norm(x_BLD + branch(x_BLD, mask_BL))
+    return norm(x_BLD + drop(branch(x_BLD, mask_BL)))
 
 
 class Encoder(nn.Module):
     """Token ids to hidden states of width D.
 
-    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None) -> [B, L, D]. With
+    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None, keys of dropout [B] or None)
+    -> [B, L, D]. With
     `activation_checkpointing` only the stream between layers is kept for the backward pass, which computes each layer again.
     """
 
@@ -165,8 +175,11 @@ class Encoder(nn.Module):
         if self.kind == "bert":
             self.embedding_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    def forward(
+        self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None, keys_B: Tensor | None = None
+    ) -> Tensor:
         x_BLD = self.embedding(input_ids_BL, token_type_ids_BL)
         if self.kind == "sibert-a":
             x_BLD = self.lift(x_BLD)
@@ -174,11 +187,12 @@ class Encoder(nn.Module):
             x_BLD = layer_norm(x_BLD)
         else:
             x_BLD = self.embedding_norm(x_BLD)
+        x_BLD = self.dropout(x_BLD, keys_B)
         for layer in self.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():  # nothing here draws random numbers
-                x_BLD = checkpoint(layer, x_BLD, mask_BL, use_reentrant=False, preserve_rng_state=False)
+                x_BLD = checkpoint(layer, x_BLD, mask_BL, keys_B, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BLD = layer(x_BLD, mask_BL)
+                x_BLD = layer(x_BLD, mask_BL, keys_B)
         return x_BLD if self.kind == "bert" else layer_norm(x_BLD)
 
     def degrees(self, name: str, degree: int = 0) -> list[Row]:
