@@ -1,11 +1,11 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory, score."""
+"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory, finetune, score."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from pipeline.verbs import certify, checkpoint, evaluate, invariance, memory, pretrain, report, score
+from pipeline.verbs import certify, checkpoint, evaluate, finetune, invariance, memory, pretrain, report, score
 from preprocessing.base import command_line
 
 # Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
@@ -19,6 +19,7 @@ VERBS = {
     "invariance": (invariance, "is a recipe's model exactly scale invariant?"),
     "certify": (certify, "is what runs here the recipe on paper?"),
     "memory": (memory, "what each rank holds, beside AdamW"),
+    "finetune": (finetune, "a pretrained run on MNLI or SQuAD"),
     "score": (score, "SQuAD's and MNLI's official figures of anybody's predictions"),
 }
 """Each module has TEXT, its description; add_arguments(parser); and run(arguments), which may return an exit code."""

@@ -31,6 +31,7 @@ FLOORS = (
     "pipeline.run",
     "pipeline.memory",
     "pipeline.train",
+    "pipeline.finetune",
     "pipeline.verify",
     "pipeline.report",
     "pipeline.verbs",

@@ -112,11 +112,11 @@ def cut(
     return Windows(questions, contexts, found, rows)
 
 
-def training_data(examples: Sequence[Pair] | Sequence[Question], tokenizer: object, config: RunConfig) -> TaskData:
-    """A task's training set."""
-    assert isinstance(tokenizer, sentencepiece.SentencePieceProcessor)
+def training_rows(
+    examples: Sequence[Pair] | Sequence[Question], tokenizer: sentencepiece.SentencePieceProcessor, config: RunConfig
+) -> Sequence[Row]:
+    """Of a task's training set."""
     pairs = [example for example in examples if isinstance(example, Pair)]
     questions = [example for example in examples if isinstance(example, Question)]
     seq_len = config.data.seq_len
-    rows = pair_rows(pairs, tokenizer, seq_len) if pairs else cut(questions, tokenizer, seq_len, config.task).rows
-    return TaskData(rows, seq_len, config.train.seed)
+    return pair_rows(pairs, tokenizer, seq_len) if pairs else cut(questions, tokenizer, seq_len, config.task).rows
