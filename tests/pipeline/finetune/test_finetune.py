@@ -141,13 +141,29 @@ def test_one_rank_and_two_train_the_same(
     assert said[1][2] == pytest.approx(said[0][2], abs=1e-3)
 
 
-def test_bert_by_adamw_and_all_sgd_in_bf16(rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path) -> None:
+def test_all_by_sgd_in_bf16(rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path) -> None:
     sgd = ("--recipe", "finetune/squad1-sgd", "--set", "train.ds_config=zero1-bf16")
     done = rank_server.run(words("finetune", "squad1", pretrained, data, tmp_path, *sgd), 1)
     assert done.codes == [0], done.stderr
     rows = metrics(tmp_path / "squad1" / "seed-0")[0]
     assert all(row["param_norm"] > 0 and row["clip_threshold"] > 0 for row in rows)
-    assert {key for key in Path(tmp_path / "squad1" / "seed-0").iterdir() if key.name.startswith("null_odds")} == set()
+    assert not (tmp_path / "squad1" / "seed-0" / "null_odds-dev.json").exists()
+
+
+def test_bert_by_adamw_and_from_scratch(rank_server: RankServer, corpus: Path, data: Path, tmp_path: Path) -> None:
+    pretraining = ["pretrain", "--recipe", "tiny-bert", "--data", corpus, "--run", tmp_path / "bert", *PRETRAINING]
+    assert rank_server.run([*pretraining, "--set", "optim.schedule.warmup_steps=1"], 1, skip=WITHOUT_REPORT).codes == [0]
+    for more in ([], ["--from-scratch"]):
+        done = rank_server.run(words("finetune", "mnli", tmp_path / "bert", data, tmp_path / "out", *more), 1)
+        assert done.codes == [0], done.stderr
+    tuned, scratch = (
+        json.loads((tmp_path / "out" / name / "seed-0" / "results.json").read_text()) for name in ("mnli", "mnli-from-scratch")
+    )
+    assert tuned["recipe"] == scratch["recipe"] == "finetune/mnli-bert"
+    assert tuned["config"]["optim"]["rule"] == "adamw"
+    assert (tuned["source"]["tokens"], scratch["source"]["tokens"]) == (2 * 16 * 32, 0)
+    losses = [metrics(tmp_path / "out" / name / "seed-0")[0][0]["loss"] for name in ("mnli", "mnli-from-scratch")]
+    assert losses[0] != losses[1]
 
 
 def test_results_say_what_was_trained_on_what(tuned: Path, pretrained: Path) -> None:
@@ -275,6 +291,11 @@ def test_runs_that_cannot_be_used(call: Callable[..., Any], tuned: Path, pretrai
     (bare / "checkpoints").mkdir()
     assert "has no checkpoint yet" in call("predict", "--run", bare, *pair)[2]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_of_fine_tuning_is_not_pretrained(call: Callable[..., Any], corpus: Path, tmp_path: Path) -> None:
+    line = call("pretrain", "--recipe", "finetune/mnli", "--data", corpus, "--run", tmp_path / "run", "--dry-run")[2]
+    assert "is of mnli: `python -m pipeline finetune` takes it" in line
 
 
 @pytest.mark.parametrize(
