@@ -60,7 +60,7 @@ def trained(config: RunConfig, data: TaskData) -> TaskModel:
 
 @pytest.mark.parametrize(
     ("task", "rule", "steps", "least"),
-    [("mnli", "sgd", 120, 0.9), ("squad1", "adamw", 60, 0.9), ("squad1", "lamb", 120, 0.4)],  # by chance: 1/3, 1/5
+    [("mnli", "sgd", 120, 0.9), ("squad1", "adamw", 90, 0.9), ("mnli", "lamb", 120, 0.5)],  # by chance: 1/3, 1/5
 )
 def test_it_learns(task: str, rule: str, steps: int, least: float) -> None:
     values = {"task.name": task, "train.steps": steps, "batch.global_sequences": BATCH, "batch.micro_sequences": BATCH}
