@@ -40,7 +40,7 @@ def test_squad_is_read(tmp_path: Path) -> None:
             "'cat' at character 5 stands at 4, where",
         ),
         ({"answers": [{"text": "dog", "answer_start": 4}]}, "squad1", "is not in its context"),
-        ({"answers": [{"text": "cat", "answer_start": -11}]}, "squad1", "stands at 4"),
+        ({"answers": [{"text": "cat", "answer_start": -10}]}, "squad1", "stands at 4"),
         ({"answers": []}, "squad1", "has no answers"),
         ({"question": " "}, "squad1", "empty text"),
         ({"question": 3}, "squad1", "not in SQuAD's format"),
@@ -80,8 +80,8 @@ def test_mnli_is_read(tmp_path: Path) -> None:
     path.write_text(JSONL % ("neutral", "") + JSONL % ("-", "") + JSONL % ("contradiction", ', "pairID": "9c"'))
     assert read_mnli(path) == [Pair("0", "He sat.", 'He "slept".', 1), Pair("9c", "He sat.", 'He "slept".', 2)]
     path = tmp_path / "dev_matched.tsv"  # GLUE's: no quoting, and an unpaired quote is text
-    path.write_text('index\tpairID\tsentence1\tsentence2\tlabel1\tgold_label\n0\t7e\t5" long\tIt "is.\tneutral\tentailment\n')
-    assert read_mnli(path) == [Pair("7e", '5" long', 'It "is.', 0)]
+    path.write_text('index\tpairID\tsentence1\tsentence2\tlabel1\tgold_label\n0\t7e\t"5" long\tIt "is.\tneutral\tentailment\n')
+    assert read_mnli(path) == [Pair("7e", '"5" long', 'It "is.', 0)]
 
 
 @pytest.mark.parametrize(

@@ -106,20 +106,17 @@ def test_the_n_best_of_two_windows() -> None:
     assert ((first.first, first.stop), (second.first, second.stop)) == ((0, 4), (2, 6))
     low = np.full(8, -9.0)
     start, end = low.copy(), low.copy()
-    start[[0, 3, 4]], end[[0, 4, 3]] = [1.0, 5.0, 4.0], [1.0, 3.0, 2.0]
+    start[[0, 3, 4]], end[[0, 4, 3]] = [1.0, 5.0, 6.0], [1.0, 3.0, 4.0]
     said = window_answers(0, first, start, end, n_best=2, longest=2)
     assert said.null_score == 2
-    assert said.candidates == (
-        (8.0, 0, 1),
-        (7.0, 0, 0),
-    )  # (4, 3) ends before it starts; (4, 4) has 7, too
+    assert said.candidates == ((9.0, 0, 0), (9.0, 1, 1))  # (4, 3) would have 10, but ends before it starts
     nowhere = window_answers(1, second, low, low, n_best=2, longest=2)
     tokens = tokenize_words(context)
     found = answers(question, tokens, [said, nowhere], n_best=2)
-    assert (found.text, found.null_odds) == ("a b", -18.0 - 8.0)  # the least null score of the two windows
-    assert [entry["text"] for entry in found.n_best] == ["a b", "a", ""]
-    assert found.at(-27.0) == ""
-    assert found.at(-26.0) == "a b"
+    assert (found.text, found.null_odds) == ("a", -18.0 - 9.0)  # the least null score of the two windows
+    assert [entry["text"] for entry in found.n_best] == ["a", "b", ""]
+    assert found.at(-28.0) == ""
+    assert found.at(-27.0) == "a"
     assert sum(entry["probability"] for entry in found.n_best) == pytest.approx(1)
 
 
