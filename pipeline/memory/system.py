@@ -117,9 +117,15 @@ def plus(*many: Kinds) -> Kinds:
 def with_adam(config: RunConfig) -> RunConfig:
     """The same shape, positions and batch as BERT with AdamW."""
     model = {
-        **{"model.encoder": "bert", "model.head": "tied", "model.embedding": "summed", "model.mask_embedding": "learned"},
-        **{"model.branch_scale": 1.0, "model.attention_power": 1, "model.final_norm": True},
-        **{"model.init": "normal", "model.score_offset": 0.0},
+        "model.encoder": "bert",
+        "model.head": "tied",
+        "model.embedding": "summed",
+        "model.mask_embedding": "learned",
+        "model.branch_scale": 1.0,
+        "model.attention_power": 1,
+        "model.final_norm": True,
+        "model.init": "normal",
+        "model.score_offset": 0.0,
     }
     clipping = {"optim.clip_c": float("inf"), "optim.clip_over": "all"}
     return changed(config, {**model, "optim.rule": "adamw", "optim.lr": 1e-4, "optim.weight_decay": 0.01, **clipping})

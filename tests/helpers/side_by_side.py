@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = (
-    "tests/cluster/",
-)  # one cluster, whose tests mostly wait: beside them each core has a process (Makefile)
+TOGETHER = ("tests/cluster/",)  # one cluster, whose tests mostly wait: beside them each core has a process (Makefile)
 FIRST = (
     "tests/cluster/",
     "tests/test_demo.py",

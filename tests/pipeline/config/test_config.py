@@ -104,11 +104,13 @@ def test_a_recipe_extends_another_key_by_key(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     own = tmp_path / "deep" / "own.toml"
     own.write_text('extends = "../mine.toml"\n[optim]\nclip_c = inf\n')
-    expected = changed(load_recipe("base-paper"), {"description": "mine", "optim.schedule.factor": 0.2, "optim.clip_c": math.inf})
+    expected = changed(
+        load_recipe("base-paper"), {"description": "mine", "optim.schedule.factor": 0.2, "optim.clip_c": math.inf}
+    )
     assert load_recipe(str(own)) == expected
     assert load_recipe(str(own), ["optim.clip_c=3"]) == changed(expected, {"optim.clip_c": 3})
     with pytest.raises(
-        ValueError, match=r"^recipe own\.toml extends mine\.toml extends base\.toml with --set: model\.layers = 0"
+        ValueError, match=r"^recipe own\.toml extends mine\.toml extends base-paper\.toml with --set: model\.layers = 0"
     ):
         load_recipe(str(own), ["model.layers=0"])
 
