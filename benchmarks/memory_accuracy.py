@@ -16,8 +16,8 @@ from pipeline.memory.system import System
 SHAPE = ("model.layers=4", "model.width=512", "model.heads=8", "model.ffn_width=2048", "data.seq_len=128")
 VOCABULARY, MICRO = 8192, 4
 SYSTEMS = {
-    "SIBERT + SGD": ("base", "model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm"),
-    "BERT + AdamW": ("base-bert",),
+    "SIBERT + SGD": ("base-paper", "model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm"),
+    "BERT + AdamW": ("base-paper-bert",),
 }
 
 

@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    system = System("it", load_recipe("base", [*SETTINGS, f"model.layers={args.layers}"]), VOCABULARY)
+    system = System("it", load_recipe("base-paper", [*SETTINGS, f"model.layers={args.layers}"]), VOCABULARY)
     count_on_all_threads()
     device = start_processes(world_from(os.environ))
     variants = [

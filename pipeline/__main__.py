@@ -1,11 +1,25 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, fill-mask, checkpoint, report, invariance, certify, memory."""
+"""`python -m pipeline VERB`: pretrain, evaluate, fill-mask, checkpoint, report, invariance, certify, memory, finetune,
+predict, scorecard, score."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from pipeline.verbs import certify, checkpoint, evaluate, fill_mask, invariance, memory, pretrain, report
+from pipeline.verbs import (
+    certify,
+    checkpoint,
+    evaluate,
+    fill_mask,
+    finetune,
+    invariance,
+    memory,
+    predict,
+    pretrain,
+    report,
+    score,
+    scorecard,
+)
 from preprocessing.base import command_line
 
 # Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
@@ -20,6 +34,10 @@ VERBS = {
     "invariance": (invariance, "is a recipe's model exactly scale invariant?"),
     "certify": (certify, "is what runs here the recipe on paper?"),
     "memory": (memory, "what each rank holds, beside AdamW"),
+    "finetune": (finetune, "a pretrained run on MNLI or SQuAD"),
+    "predict": (predict, "ask a fine-tuned model"),
+    "scorecard": (scorecard, "all tasks and seeds in one table, beside the paper's"),
+    "score": (score, "SQuAD's and MNLI's official figures of anybody's predictions"),
 }
 """Each module has TEXT, its description; add_arguments(parser); and run(arguments), which may return an exit code."""
 

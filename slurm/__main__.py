@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.tasks.examples import TASKS
 from preprocessing.base import command_line as cli
 from slurm import records, request, status
 from slurm.render import scripts
@@ -66,6 +67,12 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--then", action="append", default=[], choices=THEN, help="a job after the training (memory: beside it); repeatable"
     )
+    verb.add_argument("--task", dest="tasks_after", action="append", choices=TASKS, help="finetune: which (default: all)")
+    verb.add_argument("--task-data", type=Path, metavar="DIR", help="finetune: a folder with their files (default: the hub)")
+    verb.add_argument("--seeds", type=int, default=1, metavar="N", help="finetune: seeds of each task (default: 1)")
+    verb.add_argument(
+        "--finetune-set", action="append", default=[], metavar="KEY=VALUE", help="finetune: change one value of its recipes"
+    )
     verb.add_argument("--rank-logs", action="store_true", help="what ranks other than 0 say goes to RUN.slurm/rank-N.log")
 
 
@@ -111,6 +118,10 @@ def run_submit(args: argparse.Namespace) -> None:
             then=tuple(stage for stage in THEN if stage in args.then),
             sweep=tuple(args.sweep),
             rank_logs=args.rank_logs,
+            tasks_after=tuple(args.tasks_after or TASKS),
+            task_data=args.task_data,
+            seeds=args.seeds,
+            finetune_overrides=tuple(args.finetune_set),
         )
     )
     figures = request.check(asked)

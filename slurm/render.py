@@ -145,11 +145,17 @@ def _single_values(request: Request, stage: str) -> Values:
     if stage == "memory":
         more = tuple(word for override in request.overrides for word in ("--set", override))
         return {"recipe": request.recipe, "more": more, "data": str(request.data), "ranks": request.site.ranks}
+    if stage == "finetune":
+        words = [word for override in request.finetune_overrides for word in ("--set", override)]
+        data = ("--data", str(request.task_data)) if request.task_data else ()
+        more = ("--seeds", str(request.seeds), *data, *words)
+        return {"run": str(request.run), "data": str(request.data), "tasks": request.tasks_after, "more": more}
     return {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
 
 
 def _single_options(request: Request, stage: str) -> list[str]:
-    """Of a job with one process: the evaluation takes a GPU if the training does, and the measurement of memory a node."""
+    """Of a job with one process: evaluation and fine-tuning take a GPU if the training does, the measurement of memory a
+    node."""
     site = request.site
     if stage == "memory":
         return [
@@ -158,6 +164,14 @@ def _single_options(request: Request, stage: str) -> list[str]:
             *_gpu_options(site, site.gpus_per_node),
             *([f"--cpus-per-task={site.cpus_per_rank * site.ranks}"] if site.cpus_per_rank else []),
             *([f"--mem={site.memory_per_node}"] if site.memory_per_node else []),
+        ]
+    if stage == "finetune":
+        return [
+            *_common(request, stage, site.time),
+            "--ntasks=1",
+            *_gpu_options(site, min(1, site.gpus_per_node)),
+            *([f"--cpus-per-task={site.cpus_per_rank}"] if site.cpus_per_rank else []),
+            f"--signal=USR2@{site.warning_s}",
         ]
     if stage == "evaluate" and site.gpus_per_node:
         return [*_common(request, stage, site.time), "--ntasks=1", *_gpu_options(site, 1)]

@@ -13,6 +13,8 @@ from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.run.directory import check_run, run_file
+from pipeline.tasks.examples import TASKS, TaskName
+from pipeline.tasks.files import files_of
 from preprocessing.build.options import parse_build_options, settings_of
 from preprocessing.build.plan import differences_of_settings
 from preprocessing.build.settings import Settings
@@ -20,7 +22,7 @@ from preprocessing.corpus.reader import Corpus, open_corpus
 from slurm.records import folder_of
 from slurm.site import Site, limit_s
 
-THEN = ("evaluate", "export", "memory")
+THEN = ("evaluate", "finetune", "export", "memory")
 HOST_BYTES = 1_000_000_000  # of each rank beside what the dry run counts: interpreter, libraries, batches
 CHECKPOINTS_FREE = 2  # the disk must hold so many more
 _PATH = re.compile(r'[^\x00-\x1f\x7f"\\%]+')
@@ -29,9 +31,10 @@ _SWEEP_VALUE = re.compile(r"[\w.+-]+")
 
 @dataclass(frozen=True)
 class Request:
-    """A chain of jobs: [preprocess ->] pretrain or a sweep of it [-> evaluate, export]. Paths are absolute.
+    """A chain of jobs: [preprocess ->] pretrain or a sweep of it [-> evaluate, finetune, export]. Paths are absolute.
 
-    sources, build: as `preprocessing tokenizer` takes them (none: the corpus is there). sweep: KEY=V1,V2,… each.
+    sources, build: as `preprocessing tokenizer` takes them (none: the corpus is there). sweep: KEY=V1,V2,… each. tasks_after
+    and what follows it: of `--then finetune`; without task_data the tasks' data come from the hub.
     """
 
     recipe: str
@@ -47,6 +50,10 @@ class Request:
     then: tuple[str, ...] = ()
     sweep: tuple[str, ...] = ()
     rank_logs: bool = False
+    tasks_after: tuple[TaskName, ...] = TASKS
+    task_data: Path | None = None
+    seeds: int = 1
+    finetune_overrides: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -86,9 +93,26 @@ def check(request: Request) -> dict[str, Any]:
         raise ValueError(f"--tasks {request.tasks} --at-most {request.at_most}: expected at least 1 and 0 (no limit)")
     if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():
         raise ValueError(f"{export}: exists already, where --then export would write; move it away")
+    if "finetune" in request.then:
+        _check_finetuning(request)
     elements = request.elements() if request.sweep else {"": ()}
     figures = [_figures(request, name, settings) for name, settings in elements.items()]
     return figures[0]
+
+
+def _check_finetuning(request: Request) -> None:
+    """That each task's recipe suits the run's model, and its files are there."""
+    from pipeline.finetune.settings import finetune_config, recipe_for
+
+    if request.seeds < 1:
+        raise ValueError(f"--seeds {request.seeds}: expected at least 1")
+    config = load_recipe(request.recipe, request.overrides)
+    for task in request.tasks_after:
+        wanted = finetune_config(task, recipe_for(task, config), config, request.finetune_overrides)
+        batch_arithmetic(wanted.batch, 1)
+        for split in ("train", "dev") if request.task_data else ():
+            assert request.task_data is not None
+            files_of(task, request.task_data, split)
 
 
 def _check_paths(request: Request) -> None:
@@ -203,7 +227,8 @@ def time_lines(request: Request, figures: dict[str, Any]) -> list[str]:
 def with_absolute_paths(request: Request) -> Request:
     """Paths as they are from any directory: the job's log and its folder must not depend on where it was submitted."""
     recipe = str(Path(request.recipe).absolute()) if request.recipe.endswith(".toml") else request.recipe
-    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute())
+    task_data = request.task_data and request.task_data.absolute()
+    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute(), task_data=task_data)
 
 
 def words(text: str) -> tuple[str, ...]:

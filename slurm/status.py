@@ -87,6 +87,7 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
     results = {
         "evaluate": folder / "evaluation.json",
         "memory": folder / "memory.html",
+        "finetune": run_dir.with_name(f"{run_dir.name}.finetuned") / "scorecard.html",
         "export": run_dir.with_name(f"{run_dir.name}.safetensors"),
     }
     result = results.get(stage)

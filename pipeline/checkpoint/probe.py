@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.data.batch import Batch
-from pipeline.model.pretraining import PretrainingLoss, PretrainingModel, on_device
+from pipeline.model.pretraining import PretrainingLoss, on_device
+from pipeline.model.task_model import TaskLoss
+from pipeline.optim.groups import Model
 
 SEQUENCES = 2
 # Relative. The same ranks and device differ by less than 1e-6; others by rounding: of sums, or of weights to bf16.
@@ -21,14 +23,14 @@ def rows(batch: Batch) -> Batch:
     return batch.map(lambda tensor: tensor[:SEQUENCES])
 
 
-def loss_of_rows(batch: Batch, out: PretrainingLoss) -> Tensor:
+def loss_of_rows(batch: Batch, out: PretrainingLoss | TaskLoss) -> Tensor:
     """Of `rows(batch)`, from the forward pass of the whole micro batch: a scalar, nats per prediction; no synchronisation."""
     probed = rows(batch).weights
     return out.token_loss_N[: probed.numel()].double().sum() / probed.double().sum().clamp(min=1)
 
 
 @torch.no_grad()
-def loss(model: PretrainingModel, probe: Batch) -> float:
+def loss(model: Model, probe: Batch) -> float:
     """Of a probe of its own, alike; under ZeRO 3 every rank must ask."""
     on_model = probe.to(on_device(model))
     return float(loss_of_rows(on_model, model(on_model)))
@@ -43,7 +45,7 @@ def as_tensors(probe: Batch) -> dict[str, Tensor]:
 def stored_batch(found: Checkpoint) -> Batch:
     """The probe of a checkpoint."""
     tensors = dict(found.probe())
-    if "nsp_labels" not in tensors:  # packed text
+    if bool(tensors["attention_mask"].all()):  # packed text
         del tensors["attention_mask"]
     return Batch(**tensors)
 

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.config.schema import OptimConfig, TrainConfig
 
 BUDGET = "decay_budget"
+MOST_STEPS = 10**18
 RATIO = 64.0  # lr / weight_decay where neither is given: of no consequence from a balanced start
 
 
@@ -47,12 +48,17 @@ def spend_decay_budget(values: dict[str, Any], where: str) -> None:
         numbers = ", ".join(f"{name} = {value!r}" for name, value in given.items())
         raise ValueError(f"{where}: optim.{BUDGET} = {budget} beside {numbers}: any two give the third; leave one out")
     steps = train.get("steps", TrainConfig().steps) if isinstance(train, dict) else None
-    if type(steps) is not int or steps < 1 or not all(_is_above_zero(value) for value in given.values()):
+    if type(steps) is not int or not 1 <= steps < MOST_STEPS or not all(_is_above_zero(value) for value in given.values()):
         return  # the configuration's own check names it
+    if budget >= steps:
+        raise ValueError(
+            f"{where}: optim.{BUDGET} = {budget} in train.steps = {steps} would erase the weights in a step: expected a budget "
+            "below the steps; give the run more steps or a smaller budget"
+        )
     product = budget / steps
     lr = given.get("lr", product / given["weight_decay"] if "weight_decay" in given else math.sqrt(product * RATIO))
     optim |= {"lr": lr, "weight_decay": given.get("weight_decay", product / lr)}
 
 
 def _is_above_zero(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf
+    return type(value) in (int, float) and 0 < value < 1e300

@@ -75,6 +75,7 @@ class ModelConfig(Section):
     score_offset: NonNegativeNumber = 0.0  # where query and key biases start (pipeline/init/normal.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
     tau: PositiveNumber = 1.0  # of a row-normalised decoder only: logits are τ·<h, w/||w||>
+    dropout: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_as_float)] = 0.0  # fine-tuning only
 
     @property
     def decoder_is_row_normalised(self) -> bool:
@@ -159,15 +160,15 @@ class ScheduleConfig(Section):
 class OptimConfig(Section):
     """The encoder's optimiser: `sgd` is SGD + weight decay + relative global clipping (Algorithm 1)."""
 
-    rule: Literal["sgd", "adamw"] = "sgd"  # adamw, the baseline, trains the head as well
+    rule: Literal["sgd", "adamw", "lamb"] = "sgd"  # adamw, the baseline's, and lamb, fine-tuning's, train the head as well
     lr: PositiveNumber = 8e-4  # η at the schedule's peak
     weight_decay: NonNegativeNumber = 1e-2  # λ: a step takes ηλ of the weights away
     clip_c: PositiveOrInfinite = 2.0  # sgd only: C of the slides; the paper's table has 4; inf means no clipping
     # sgd only: one norm of everything (the paper), or one of each matrix (sibert-d)
     clip_over: Literal["all", "matrix"] = "all"
     max_grad_norm: PositiveOrInfinite = 1.0  # adamw only: the usual clipping by global norm
-    betas: Betas = (0.9, 0.999)  # adamw only: how much of its two moments a step keeps
-    eps: PositiveNumber = 1e-6  # adamw only: added to the root of the second moment
+    betas: Betas = (0.9, 0.999)  # adamw and lamb: how much of its two moments a step keeps
+    eps: PositiveNumber = 1e-6  # adamw and lamb: added to the root of the second moment
     schedule: ScheduleConfig = ScheduleConfig()  # of lr
 
     @model_validator(mode="after")
@@ -215,6 +216,19 @@ class TrainConfig(Section):
     max_nonfinite_steps: PositiveInt = 5  # so many skipped steps in a row end the run with an error
 
 
+class TaskConfig(Section):
+    """What a run learns. A fine-tuning run's length is its epochs: `train.steps` and the warm-up's steps follow from them."""
+
+    name: Literal["pretraining", "mnli", "squad1", "squad2"] = "pretraining"
+    head: Literal["linear", "invariant"] = "linear"  # of fine-tuning: pipeline/model/task_heads.py says what each is
+    epochs: PositiveNumber = 3.0  # of the task's training set
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1), BeforeValidator(_as_float)] = 0.1  # of all steps
+    stride: PositiveInt = 128  # SQuAD: tokens of a context from one window to the next
+    question_tokens: PositiveInt = 64  # SQuAD: a longer question is refused
+    answer_tokens: PositiveInt = 64  # SQuAD: a longer answer is never given
+    n_best: PositiveInt = 20  # SQuAD: answers that are kept of each question
+
+
 class RunConfig(Section):
     """Everything a run is. `load.load_recipe` makes one; `load.as_dict` and `load.from_dict` round-trip it through JSON."""
 
@@ -225,6 +239,7 @@ class RunConfig(Section):
     optim: OptimConfig = OptimConfig()
     head_optim: HeadOptimConfig = HeadOptimConfig()
     train: TrainConfig = TrainConfig()
+    task: TaskConfig = TaskConfig()
 
     @model_validator(mode="after")
     def _every_position_has_an_embedding(self) -> Self:
@@ -258,4 +273,14 @@ class RunConfig(Section):
                 raise ValueError(
                     f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {self.train.steps}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_fine_tuning_are_its_own(self) -> Self:
+        if self.model.dropout and self.task.name == "pretraining":
+            raise ValueError(f"model.dropout = {self.model.dropout:g} is of fine-tuning: pretraining has none here")
+        if self.optim.rule == "lamb" and self.task.name == "pretraining":
+            raise ValueError("optim.rule = 'lamb' is of fine-tuning: pretraining has 'sgd' (LAMB for the head) and 'adamw'")
+        if self.task.head == "invariant" and self.model.encoder == "bert":
+            raise ValueError("task.head = 'invariant' is SIBERT's: model.encoder = 'bert' has the linear head")
         return self

@@ -15,17 +15,19 @@ Ints = NDArray[np.int64]
 class Batch:
     """B sequences of L tokens as the model reads them, with P predictions each; the model's one argument.
 
-    P is the same for every sequence: a sequence with fewer predictions has slots of weight 0.
+    P is the same for every sequence: a sequence with fewer predictions has slots of weight 0. In fine-tuning a sequence has one
+    prediction, its class, or two, the places of an answer's first and last token.
     """
 
     input_ids: Tensor  # int64 [B, L], after masking
     token_type_ids: Tensor  # int64 [B, L], 0 for A and for packed text, 1 for B
     positions: Tensor  # int64 [B, P], ascending in real data; 0 in empty slots
-    labels: Tensor  # int64 [B, P], the token that stood there; 0 in empty slots
+    labels: Tensor  # int64 [B, P], the token that stood there, a class, or a place; 0 in empty slots
     weights: Tensor  # float32 [B, P], 1, or 0 in empty slots
     attention_mask: Tensor | None = None  # float32 [B, L], 1 on tokens, 0 on padding; None: no padding, as in packed text
     nsp_labels: Tensor | None = None  # int64 [B], 0: B follows A, 1: it does not; None without sentence pairs
     is_masked: Tensor | None = None  # bool [B, P], the input there is [MASK]; only evaluation reads it
+    dropout_keys: Tensor | None = None  # int64 [B], what each sequence's dropout masks follow from; None: no dropout
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch of what `function` makes of each tensor; what is None stays None."""

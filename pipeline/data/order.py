@@ -61,14 +61,14 @@ def _network(x_N: NDArray[np.uint64], a: int, b: int, keys: list[int]) -> NDArra
     left_N, right_N = np.divmod(x_N, b_64)
     for r, key in enumerate(keys):
         if r % 2 == 0:
-            left_N = (left_N + _mix_array(right_N + np.uint64(key)) % a_64) % a_64
+            left_N = (left_N + mixed(right_N + np.uint64(key)) % a_64) % a_64
         else:
-            right_N = (right_N + _mix_array(left_N + np.uint64(key)) % b_64) % b_64
+            right_N = (right_N + mixed(left_N + np.uint64(key)) % b_64) % b_64
     return left_N * b_64 + right_N
 
 
-def _mix_array(z_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """`_mix`, element by element (unsigned arrays wrap modulo 2**64 by themselves)."""
+def mixed(z_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser, element by element (unsigned arrays wrap modulo 2**64 by themselves)."""
     z_N = (z_N ^ (z_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z_N = (z_N ^ (z_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z_N ^ (z_N >> np.uint64(31))

@@ -1,5 +1,6 @@
 """The model that a run starts from, alike on every rank."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -20,21 +21,29 @@ from preprocessing.corpus.reader import Corpus
 def initial_model(
     config: RunConfig,
     corpus: Corpus,
-    data: PretrainingData,
+    data: PretrainingData | None,
     batch: BatchArithmetic,
     device: torch.device,
     beat: Callable[[str], None] = lambda doing: None,
 ) -> PretrainingModel:
     """From the seed and, for a balanced start, the first global batches, all of which this rank takes alone: so the start is
-    the same bit for bit on any number of ranks that take equal micro batches. `beat` is called at every micro batch."""
+    the same bit for bit on any number of ranks that take equal micro batches. `beat` is called at every micro batch.
+    Without `data` nothing is balanced: on a rank whose weights will be another one's."""
     model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     init_weights(model, config.model, config.train.seed)
     model.to(device)
-    if config.model.init == "balanced":
+    if config.model.init == "balanced" and data is not None:
         if model.mlm_head.decoder is not None:
             share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
         backward = partial(_backward, model, data, batch, device, beat)
+        began_s = time.monotonic()
         balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
+        batches, product = config.model.balance_batches, config.optim.lr * config.optim.weight_decay * config.train.steps
+        print(
+            f"balanced start from {batches} global batches in {time.monotonic() - began_s:.1f} s; lr {config.optim.lr:.4g}, "
+            f"weight decay {config.optim.weight_decay:.4g}: lr · weight decay · steps = {product:.3g}",
+            flush=True,
+        )
     return model
 
 

@@ -11,7 +11,8 @@ The SIBERT wirings end in LN without affine: their output has degree 0 in the pa
 whose stream has that degree throughout, may leave it out (`final_norm`): the head then sees the embedding of a visible token
 at its full length, and of row-normalised embeddings the learned positions are taken away again. Biases stand on degree-1 edges
 only (Q, K, V and FFN-in); the two output projections have none (paper section 3, table of degrees). The paper does not say
-whether dropout is used; none is here.
+whether dropout is used; in pretraining none is here. Fine-tuning's (`dropout.py`) is of the embeddings' sum and of what each
+branch adds to the stream, not of attention weights; its degrees are (x; x).
 
 Shapes: B batch, L sequence, D width, H heads, F feed-forward width.
 """
@@ -26,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.attention import attention_of
+from pipeline.model.dropout import Dropout
 from pipeline.model.embedding import Embedding
 from pipeline.model.homogeneity import Row, function_row, module_rows
 from pipeline.model.normalise import layer_norm, layer_norm_row
@@ -104,11 +106,14 @@ class Layer(nn.Module):
         if not invariant:
             self.attention_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
             self.ffn_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+        self.attention_dropout, self.ffn_dropout = Dropout(config.dropout), Dropout(config.dropout)
 
-    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None) -> Tensor:
-        attention, ffn = (partial(branch, mask_BL=mask_BL, angles=angles) for branch in (self.attention, self.ffn))
-        x_BLD = self.join(x_BLD, attention, getattr(self, "attention_norm", None))
-        return self.join(x_BLD, ffn, getattr(self, "ffn_norm", None))
+    def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None, keys_B: Tensor | None = None) -> Tensor:
+        for name, branch in (("attention", self.attention), ("ffn", self.ffn)):
+            of_stream = partial(branch, mask_BL=mask_BL, angles=angles)
+            drop = partial(getattr(self, f"{name}_dropout"), keys_B=keys_B)
+            x_BLD = self.join(x_BLD, of_stream, getattr(self, f"{name}_norm", None), drop)
+        return x_BLD
 
     def degrees(self, name: str, degree: int) -> list[Row]:
         """On a stream of degree `degree`: both branches, and what the wiring does before and after each."""
@@ -128,26 +133,27 @@ class Layer(nn.Module):
         return rows
 
 
-Branch = Callable[[Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]  # [B, L, D] -> [B, L, D]
 
 
-def _join_a(x_BLD: Tensor, branch: Branch, norm: nn.Module | None) -> Tensor:
-    return x_BLD + branch(layer_norm(x_BLD))
+def _join_a(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map) -> Tensor:
+    return x_BLD + drop(branch(layer_norm(x_BLD)))
 
 
-def _join_d(x_BLD: Tensor, branch: Branch, norm: nn.Module | None, scale: float) -> Tensor:
-    return x_BLD.add(layer_norm(branch(layer_norm(x_BLD))), alpha=scale)
+def _join_d(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map, scale: float) -> Tensor:
+    return x_BLD.add(drop(layer_norm(branch(layer_norm(x_BLD)))), alpha=scale)
 
 
-def _join_bert(x_BLD: Tensor, branch: Branch, norm: nn.Module | None) -> Tensor:
+def _join_bert(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map) -> Tensor:
     assert norm is not None
-    return norm(x_BLD + branch(x_BLD))
+    return norm(x_BLD + drop(branch(x_BLD)))
 
 
 class Encoder(nn.Module):
     """Token ids to hidden states of width D.
 
-    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None) -> [B, L, D]. With
+    forward(input_ids [B, L], token_type_ids [B, L], attention_mask [B, L] of 0/1 or None, keys of dropout [B] or None)
+    -> [B, L, D]. With
     `activation_checkpointing` only the stream between layers is kept for the backward pass, which computes each layer again.
     """
 
@@ -163,18 +169,21 @@ class Encoder(nn.Module):
         if self.kind == "bert":
             self.embedding_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
-        x_BLD = self._stream(self.embedding(input_ids_BL, token_type_ids_BL))
+    def forward(
+        self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None, keys_B: Tensor | None = None
+    ) -> Tensor:
+        x_BLD = self.dropout(self._stream(self.embedding(input_ids_BL, token_type_ids_BL)), keys_B)
         angles = None
         if self.rotary_width is not None:
             kind = torch.promote_types(x_BLD.dtype, torch.float32)
             angles = rotation(x_BLD.shape[1], self.rotary_width, x_BLD.device, kind)
         for layer in self.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():  # nothing here draws random numbers
-                x_BLD = checkpoint(layer, x_BLD, mask_BL, angles, use_reentrant=False, preserve_rng_state=False)
+                x_BLD = checkpoint(layer, x_BLD, mask_BL, angles, keys_B, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BLD = layer(x_BLD, mask_BL, angles)
+                x_BLD = layer(x_BLD, mask_BL, angles, keys_B)
         if self.final_norm:
             return layer_norm(x_BLD)
         if self.embedding.normalised and self.embedding.position is not None:

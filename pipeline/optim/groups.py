@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.config.schema import RunConfig
 from pipeline.model.invariant_groups import separately_invariant_groups
 from pipeline.model.pretraining import PretrainingModel
+from pipeline.model.task_model import TaskModel
 
 EVERYTHING = "everything"
 
@@ -15,10 +16,13 @@ EVERYTHING = "everything"
 SCALE_INVARIANT = "scale invariant"
 
 
-def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[str, Any]]:
+Model = PretrainingModel | TaskModel
+
+
+def parameter_groups(model: Model, config: RunConfig) -> list[dict[str, Any]]:
     """The groups of a recipe; every trainable parameter stands in exactly one, or ValueError names it.
 
-    `sgd`: the scale invariant parameters go to SGD, the others to LAMB. `adamw`: everything to AdamW. Biases and
+    `sgd`: the scale invariant parameters go to SGD, the others to LAMB. `adamw`, `lamb`: everything to that. Biases and
     LayerNorm parameters of LAMB and AdamW are not decayed, as is usual. With optim.clip_over = "matrix" every separately
     scale invariant set of tensors is a group and a clip set of its own.
     """
@@ -39,6 +43,9 @@ def parameter_groups(model: PretrainingModel, config: RunConfig) -> list[dict[st
         add_decayed_and_not(
             EVERYTHING, trainable, optim.weight_decay, rule="adamw", clip_set=EVERYTHING, lr=optim.lr, **settings
         )
+    elif optim.rule == "lamb":
+        settings = {"betas": optim.betas, "eps": optim.eps}
+        add_decayed_and_not(EVERYTHING, trainable, optim.weight_decay, rule="lamb", lr=optim.lr, **settings)
     else:
         invariant = model.scale_invariant_names() if config.model.encoder != "bert" else set(trainable)
         members = {n: p for n, p in trainable.items() if n in invariant}
@@ -78,7 +85,7 @@ def in_parts(groups: Sequence[dict[str, Any]], update_elements: int) -> list[dic
     return parts
 
 
-def _matrices(model: PretrainingModel, members: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def _matrices(model: Model, members: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The separately scale invariant sets among `members`, each under the name of its first tensor."""
     name_of = {id(p): name for name, p in members.items()}
     sets = [[name_of[id(t)] for t in tensors if id(t) in name_of] for tensors in separately_invariant_groups(model)]

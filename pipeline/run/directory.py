@@ -26,6 +26,8 @@ PACKAGES = ("torch", "deepspeed", "numpy", "pyarrow", "sentencepiece", "safetens
 LOCK = ".lock"
 RUN_FILE_KEYS = ("data", "corpus_sha256", "tokenizer_sha256", "config")
 
+FINE_TUNED_FROM = ("task_data_sha256", "weights_sha256")  # a fine-tuning's file has these, too
+
 # Settings that may change between two starts of a run: how often it logs, evaluates, saves and when it gives up, and how the
 # same global batch is divided. None of them changes what is trained on what.
 FREE_TO_CHANGE = {
@@ -167,8 +169,8 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path,
     """Compare the contents of two config.json files; ValueError with the first field that makes them different runs and both
     its values. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ."""
     there = {**found, "config": as_dict(from_dict(found["config"], where=str(where)))}  # settings that are new since then
-    parts = [(_identity(file["config"]), file["tokenizer_sha256"], file["corpus_sha256"]) for file in (there, wanted)]
-    names = ("", "tokenizer_sha256", "corpus_sha256")
+    names = ("", "tokenizer_sha256", "corpus_sha256", *FINE_TUNED_FROM)
+    parts = [(_identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, wanted)]
     for of_found, of_wanted, name in zip(*parts, names, strict=True):
         difference = _first_difference(of_found, of_wanted, name)
         if difference:

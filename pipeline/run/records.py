@@ -17,11 +17,12 @@ def norm_record(config: RunConfig, optimizer: PretrainingOptimizer, statistics: 
     lr = next((g["lr"] for g in groups if g["rule"] != "lamb"), groups[0]["lr"])
     weight_decay = config.optim.weight_decay
     relative = config.optim.rule == "sgd"
+    clipped_together = config.optim.rule != "lamb"  # which has no norm of everything
     return {
         "lr": lr,
         "head_lr": next((g["lr"] for g in groups if g["rule"] == "lamb"), None),
-        "param_norm": decision.x_norm,
-        "grad_norm": decision.g_norm,
+        "param_norm": decision.x_norm if clipped_together else None,
+        "grad_norm": decision.g_norm if clipped_together else None,
         "param_grad_cosine": decision.cosine if config.model.encoder != "bert" else None,
         "clip_threshold": decision.threshold,
         "clip_coefficient": decision.coefficient,

@@ -25,6 +25,8 @@ def load_run(
     """
     saved = read_run_file(run_dir)
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
+    if config.task.name != "pretraining":
+        raise ValueError(f"{run_dir} is fine-tuned on {config.task.name}: its head is another one; expected a pretraining run")
     corpus = open_corpus(data_dir or Path(saved["data"]), verify)
     if corpus.manifest_sha256 != saved["corpus_sha256"]:
         raise ValueError(

@@ -12,7 +12,9 @@ from pipeline.checkpoint.snapshot import WINDOW, owned_tensors, rng_states
 from pipeline.checkpoint.writer import Saved, Saver
 from pipeline.data.batch import Batch
 from pipeline.distributed.ranks import Ranks
-from pipeline.model.pretraining import PretrainingLoss, PretrainingModel, on_device
+from pipeline.model.pretraining import PretrainingLoss, on_device
+from pipeline.model.task_model import TaskLoss
+from pipeline.optim.groups import Model
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.train.run_log import RunLog
 from pipeline.train.state import TrainState
@@ -40,7 +42,7 @@ class TrainingCheckpoints:
     def __init__(
         self,
         saver: Saver,
-        model: PretrainingModel,
+        model: Model,
         optimizer: PretrainingOptimizer,
         facts: RunFacts,
         ranks: Ranks,
@@ -66,7 +68,7 @@ class TrainingCheckpoints:
         if wait:
             self._insist(self.saver.wait())
 
-    def saw(self, batch: Batch, output: PretrainingLoss) -> None:
+    def saw(self, batch: Batch, output: PretrainingLoss | TaskLoss) -> None:
         """The first forward pass after a save is made with the saved weights: it gives the probe."""
         if self.saver.wants_probe:
             self.saver.give_probe(probe.as_tensors(probe.rows(batch)), probe.loss_of_rows(batch, output))

@@ -2,11 +2,11 @@
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -20,7 +20,7 @@ from pipeline.checkpoint.writer import Kept, Saver, make_place
 from pipeline.config.batch import BatchArithmetic, batch_arithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.config.schema import RunConfig
-from pipeline.data.batch import Batch, rank_indices
+from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
@@ -131,14 +131,14 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
     found = newest(job.run_dir, partial(_say, ranks), ranks)
-    model = ranks.together(partial(_model, found, job, corpus, data, place))
+    model = ranks.together(partial(_model, found, job, corpus, data, place, watchdog.beat))
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
     facts = _facts(job, corpus, place, model)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
-    saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
-    state, progress = _state(found, config, built, optimizer, place)
-    log = _log(job, place, progress, state.step)
+    saver = Saver(job.run_dir, side_ranks(), kept(config), progress=lambda: watchdog.beat("saving"))
+    state, progress = training_state(found, config, built, optimizer, place)
+    log = run_log(job, place, progress, state.step)
     batches = partial(micro_batches, data, place)
     trainer = Trainer(
         built,
@@ -163,7 +163,14 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
     return finished
 
 
-def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Batch]:
+class Samples(Protocol):
+    """What is trained on."""
+
+    def batch(self, consumed_B: Ints, /) -> Batch:
+        """The samples with these global counters."""
+
+
+def micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
     """This rank's parts of the global batch of a step, on its device."""
     world, batch = place.world, place.batch
     for micro_step in range(batch.accumulation_steps):
@@ -171,10 +178,17 @@ def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Ba
         yield data.batch(indices).to(place.device)
 
 
-def _model(found: Checkpoint | None, job: Job, corpus: Corpus, data: PretrainingData, place: Place) -> PretrainingModel:
+def _model(
+    found: Checkpoint | None,
+    job: Job,
+    corpus: Corpus,
+    data: PretrainingData,
+    place: Place,
+    beat: Callable[[str], None],
+) -> PretrainingModel:
     """With its weights on rank 0, from where the engine hands them to all."""
     if found is None:
-        model = initial_model(job.config, corpus, data, place.batch, place.device)
+        model = initial_model(job.config, corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
     else:
         made_from = run_file(job.config, job.recipe, corpus)
         check_same(found.manifest["made_from"], made_from, found.directory, "it is not this run's: move it away")
@@ -187,7 +201,7 @@ def _model(found: Checkpoint | None, job: Job, corpus: Corpus, data: Pretraining
     return model
 
 
-def _state(
+def training_state(
     found: Checkpoint | None, config: RunConfig, built: Any, optimizer: PretrainingOptimizer, place: Place
 ) -> tuple[TrainState, Progress | None]:
     """Where training begins: at step 0, or where the checkpoint is, with everything that is not in the weights put back."""
@@ -212,7 +226,7 @@ def _state(
     return TrainState(window, found.step, progress.norm_statistics()), progress
 
 
-def _log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog:
+def run_log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog:
     """With its Monitor on rank 0; what an earlier start has evaluated already is known to all."""
     attempt = 1 if progress is None else progress.attempt + 1
     position = None if progress is None else progress.metrics_bytes
@@ -224,7 +238,7 @@ def _log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog
     return RunLog(job.config, kind, ranks.size, sums, monitor, attempt, evaluated_step)
 
 
-def _kept(config: RunConfig) -> Kept:
+def kept(config: RunConfig) -> Kept:
     return Kept(config.train.keep_last_checkpoints, config.train.keep_every_steps)
 
 

@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.config.load import load_recipe
 
     config = load_recipe(args.recipe, args.overrides)
+    if config.task.name != "pretraining":
+        raise ValueError(f"--recipe {args.recipe} is of {config.task.name}: `python -m pipeline finetune` takes it")
     world = world_from(os.environ)
     if args.gpu_gib is not None and not (args.dry_run and 0 < args.gpu_gib < math.inf):
         raise ValueError(f"--gpu-gib {args.gpu_gib:g} goes with --dry-run and is above zero; a real run looks at its GPU")

@@ -19,16 +19,16 @@ CLEANING_VERSION = 3
 """Raise it when a rule changes what a corpus holds: a corpus cleaned by other rules is another corpus."""
 
 # Unicode's category Cf, which shows nothing: soft hyphens, zero-width spaces, marks of direction, tags. Without the two
-# joiners, which decide how letters look and what an emoji is, and stay where they do (`_LOOSE_JOINER`).
+# joiners, which decide how letters look and what an emoji is, and stay where they do (`LOOSE_JOINER`).
 _FORMAT = (
     *(0xAD, *range(0x600, 0x606), 0x61C, 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x180E, 0x200B, 0x200E, 0x200F),
     *(*range(0x202A, 0x202F), *range(0x2060, 0x2065), *range(0x2066, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFC), 0x110BD, 0x110CD),
     *(*range(0x13430, 0x13440), *range(0x1BCA0, 0x1BCA4), *range(0x1D173, 0x1D17B), 0xE0001, *range(0xE0020, 0xE0080)),
 )
-_CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, *_FORMAT))
+CONTROLS = dict.fromkeys((*range(9), *range(14, 32), 127, *_FORMAT))
 # A joiner behind anything but a letter or mark of Hebrew, Arabic, Syriac, N'Ko, an Indic script, Tibetan, Burmese, Khmer,
 # Mongolian, Balinese, Javanese and their like, or an emoji.
-_LOOSE_JOINER = re.compile(
+LOOSE_JOINER = re.compile(
     "(?<![\u0590-\u08ff\u0900-\u109f\u1700-\u18af\u1900-\u1c7f\ua800-\uabff\ufb1d-\ufdff\ufe70-\ufefc\ufe0f"
     "\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\U00010a00-\U00011fff\U0001f000-\U0001faff])[\u200c\u200d]+"
 )
@@ -191,7 +191,7 @@ def digest(document: list[str]) -> bytes:
 def _lines(text: str) -> list[str]:
     """The lines that are not empty, normalised."""
     if "\x1c" in text or "\x1d" in text or "\x1e" in text:  # controls to be dropped, but splitlines breaks at them
-        text = unicodedata.normalize("NFC", _without_surrogates(text)).translate(_CONTROLS)
+        text = unicodedata.normalize("NFC", _without_surrogates(text)).translate(CONTROLS)
     elif not text.isascii() and not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
     # What _mended mends, and all white space but " ", is not printable. The text is asked first, then each line.
@@ -206,9 +206,9 @@ def _mended(line: str) -> str:
     whole = _without_surrogates(line)
     if whole != line:
         whole = unicodedata.normalize("NFC", whole)  # two surrogates may have become one character
-    whole = whole.translate(_CONTROLS)
+    whole = whole.translate(CONTROLS)
     if "\u200c" in whole or "\u200d" in whole:
-        whole = _LOOSE_JOINER.sub("", whole)
+        whole = LOOSE_JOINER.sub("", whole)
     return " ".join(whole.split())
 
 

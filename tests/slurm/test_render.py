@@ -46,7 +46,11 @@ WHOLE = Request(
     build=("--vocab-size", "30522"),
     tasks=64,
     at_most=8,
-    then=("evaluate", "export", "memory"),
+    then=("evaluate", "finetune", "export", "memory"),
+    tasks_after=("mnli", "squad2"),
+    task_data=Path("/data/the tasks"),
+    seeds=5,
+    finetune_overrides=("optim.lr=5e-4",),
 )
 PLAIN = Request(recipe="tiny", data=ROOT, run=Path("/runs/tiny"), site=Site(gpus_per_node=0, ranks_per_node=2))
 SWEEP = replace(

@@ -18,8 +18,10 @@ def test_what_a_finished_stage_leaves(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(status, "_ended", lambda job: {})
     run, folder = tmp_path / "run", tmp_path / "run.slurm"
     folder.mkdir()
+    (tmp_path / "run.finetuned").mkdir()
     results = {
         "evaluate": folder / "evaluation.json",
+        "finetune": tmp_path / "run.finetuned" / "scorecard.html",
         "memory": folder / "memory.html",
         "export": tmp_path / "run.safetensors",
     }

@@ -48,7 +48,11 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--time", "5"], "WARNING_S"),
         (["--site", "ACCOUNT=$(id)"], "a word"),
         (["--site", "NODES=2", "--nodes", "4"], "twice"),
-        (["--then", "finetune"], "invalid choice"),
+        (["--then", "bake"], "invalid choice"),
+        (["--then", "finetune"], "--set data.seq_len=64"),  # tiny has 64 positions
+        (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--seeds", "0"], "--seeds 0"),
+        (["--then", "finetune", "--finetune-set", "optim.lrr=1"], "unknown key 'optim.lrr'"),
+        (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--task-data", "/none"], "no such folder"),
         (["--run", "/"], "directory of its own"),
         (["--site", "TFLOPS_PER_GPU=nan"], "finite"),
         (["--site", 'CONTAINER="apptainer \'x"'], "CONTAINER"),

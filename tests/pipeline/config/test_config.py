@@ -100,15 +100,17 @@ def test_bad_values_are_refused_by_their_whole_name(values: Any, text: str) -> N
 
 
 def test_a_recipe_extends_another_key_by_key(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text('extends = "base"\ndescription = "mine"\noptim.schedule.factor = 0.2\n')
+    (tmp_path / "mine.toml").write_text('extends = "base-paper"\ndescription = "mine"\noptim.schedule.factor = 0.2\n')
     (tmp_path / "deep").mkdir()
     own = tmp_path / "deep" / "own.toml"
     own.write_text('extends = "../mine.toml"\n[optim]\nclip_c = inf\n')
-    expected = changed(load_recipe("base"), {"description": "mine", "optim.schedule.factor": 0.2, "optim.clip_c": math.inf})
+    expected = changed(
+        load_recipe("base-paper"), {"description": "mine", "optim.schedule.factor": 0.2, "optim.clip_c": math.inf}
+    )
     assert load_recipe(str(own)) == expected
     assert load_recipe(str(own), ["optim.clip_c=3"]) == changed(expected, {"optim.clip_c": 3})
     with pytest.raises(
-        ValueError, match=r"^recipe own\.toml extends mine\.toml extends base\.toml with --set: model\.layers = 0"
+        ValueError, match=r"^recipe own\.toml extends mine\.toml extends base-paper\.toml with --set: model\.layers = 0"
     ):
         load_recipe(str(own), ["model.layers=0"])
 
@@ -144,7 +146,7 @@ def test_what_cannot_be_extended_is_refused_in_a_line(tmp_path: Path, line: str,
 @pytest.mark.parametrize("name", ["base", "large"])
 def test_the_paper_s_table_differs_in_c_alone(name: str) -> None:
     table = load_recipe(f"{name}-table")
-    assert table == changed(load_recipe(name), {"description": table.description, "optim.clip_c": 4.0})
+    assert table == changed(load_recipe(f"{name}-paper"), {"description": table.description, "optim.clip_c": 4.0})
 
 
 def test_a_configuration_is_changed_by_a_checked_copy() -> None:

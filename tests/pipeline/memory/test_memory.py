@@ -34,8 +34,8 @@ SHAPE = (
     *("model.layers=2", "model.width=256", "model.heads=4", "model.ffn_width=1024", "model.max_seq_len=64", "data.seq_len=64"),
     *("batch.micro_sequences=4", "batch.global_sequences=4", "train.update_elements=100000", "optim.schedule.warmup_steps=1"),
 )
-SIBERT = ("base", "model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm")
-PAPER, BERT = ("base",), ("base-bert",)
+SIBERT = ("base-paper", "model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm")
+PAPER, BERT = ("base-paper",), ("base-paper-bert",)
 
 
 def recipe(kind: tuple[str, ...], *settings: str) -> RunConfig:

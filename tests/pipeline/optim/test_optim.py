@@ -161,7 +161,7 @@ def test_before_it_is_attached_step_does_nothing() -> None:
     assert torch.equal(parameter, torch.ones(3))
 
 
-@pytest.mark.parametrize("recipe", ["tiny", "tiny-untied", "tiny-bert", "base"])
+@pytest.mark.parametrize("recipe", ["tiny", "tiny-untied", "tiny-bert", "base", "base-paper"])
 def test_every_parameter_is_in_exactly_one_group(recipe: str) -> None:
     config = load_recipe(recipe, ["model.layers=2"])
     model = skeleton(config, 100)

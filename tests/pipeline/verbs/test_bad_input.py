@@ -98,7 +98,7 @@ def test_a_run_directory_of_another_configuration_or_corpus(call: Callable[..., 
     run = tmp_path / "run"
     start(corpus, run)
     before = {p: p.read_bytes() for p in run.iterdir()}
-    assert "optim.lr is 0.32 there, 0.1 here" in call(*dry(corpus, run, *set_options(optim__lr=0.1)))
+    assert "optim.lr is 2.5298221281347035 there, 0.1 here" in call(*dry(corpus, run, *set_options(optim__lr=0.1)))
     values = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**values, "corpus_sha256": "0" * 64}))
     assert "corpus_sha256 is" in call(*dry(corpus, run))

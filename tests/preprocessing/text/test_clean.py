@@ -173,7 +173,7 @@ def test_every_character() -> None:
         character = chr(code)
         if character.isprintable() and character != " ":
             assert not character.isspace()
-            assert code not in rules._CONTROLS
+            assert code not in rules.CONTROLS
             assert not 0xD800 <= code < 0xE000
             assert len(character.splitlines()) == 1
 
