@@ -25,15 +25,15 @@ class ReluAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, power: int) -> Tensor:
         q_BHLK, k_BHLK, v_BHLK = (t.contiguous() for t in (q_BHLK, k_BHLK, v_BHLK))  # once, not in each of six products
-        out, totals = [], []
+        total_BHL1 = q_BHLK.new_empty((*q_BHLK.shape[:3], 1), dtype=torch.promote_types(q_BHLK.dtype, torch.float32))
+        # Lies as [B, L, H, K], as the output projection wants it: one tensor serves both.
+        out_BHLK = torch.empty_like(v_BHLK.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         for rows in _blocks(q_BHLK, k_BHLK):
             weights_BHRL, _ = _weights(q_BHLK[:, :, rows], k_BHLK, power)
-            total_BHR1 = weights_BHRL.sum(dim=-1, keepdim=True, dtype=torch.promote_types(q_BHLK.dtype, torch.float32))
-            total_BHR1 = torch.where(total_BHR1 > 0, total_BHR1, 1.0)
+            total_BHR1 = weights_BHRL.sum(dim=-1, keepdim=True, dtype=total_BHL1.dtype)
+            total_BHL1[:, :, rows] = torch.where(total_BHR1 > 0, total_BHR1, 1.0)
             # Dividing after the product with V touches K columns instead of L; an empty row is 0 / 1.
-            out.append(((weights_BHRL @ v_BHLK) / total_BHR1).to(v_BHLK.dtype))
-            totals.append(total_BHR1)
-        out_BHLK, total_BHL1 = _together(out), _together(totals)
+            out_BHLK[:, :, rows] = (weights_BHRL @ v_BHLK) / total_BHL1[:, :, rows]
         ctx.power = power
         ctx.save_for_backward(q_BHLK, k_BHLK, v_BHLK, out_BHLK, total_BHL1)
         return out_BHLK
