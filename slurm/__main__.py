@@ -55,6 +55,13 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
     )
+    verb.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="begin with the weights of this run, or of a checkpoint of it",
+    )
     verb.add_argument("--fresh", action="store_true", help="put the run that is there aside, once, and begin anew")
     verb.add_argument(
         "--sweep",
@@ -104,6 +111,7 @@ def run_submit(args: argparse.Namespace) -> None:
             site=read_site(args.site_file, [*args.site, *named]),
             overrides=tuple(args.overrides),
             fresh=args.fresh,
+            start_from=args.start_from,
             sources=tuple(args.sources),
             build=request.words(args.build),
             tasks=args.tasks,

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
-from pipeline.run.directory import check_run, run_file
+from pipeline.run.started_from import check_is_another
 from preprocessing.build.options import parse_build_options, settings_of
 from preprocessing.build.plan import differences_of_settings
 from preprocessing.build.settings import Settings
@@ -40,6 +40,7 @@ class Request:
     site: Site
     overrides: tuple[str, ...] = ()
     fresh: bool = False
+    start_from: Path | None = None
     sources: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
     tasks: int = 16
@@ -87,12 +88,14 @@ def check(request: Request) -> dict[str, Any]:
     if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():
         raise ValueError(f"{export}: exists already, where --then export would write; move it away")
     elements = request.elements() if request.sweep else {"": ()}
+    if request.start_from is not None:
+        check_is_another(request.start_from, request.run)
     figures = [_figures(request, name, settings) for name, settings in elements.items()]
     return figures[0]
 
 
 def _check_paths(request: Request) -> None:
-    for option, path in (("--data", request.data), ("--run", request.run)):
+    for option, path in (("--data", request.data), ("--run", request.run), ("--from", request.start_from or request.run)):
         if not _PATH.fullmatch(str(path)):
             raise ValueError(f'{option} {str(path)!r}: sbatch cannot take a path with a control character, ", % or \\')
     if not request.run.name:
@@ -132,9 +135,9 @@ def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> di
     corpus = open_corpus(request.data, verify="sizes")
     if request.sources:
         _check_built(request, corpus)
-    if not request.fresh:
-        check_run(run_dir, run_file(config, request.recipe, corpus))
-    return dry_run(config, request.recipe, request.data, None, request.site.world_size, verify="sizes")
+    there = None if request.fresh else run_dir
+    world_size, start_from = request.site.world_size, request.start_from
+    return dry_run(config, request.recipe, request.data, there, world_size, verify="sizes", start_from=start_from)
 
 
 def _check_built(request: Request, corpus: Corpus) -> None:
@@ -203,7 +206,8 @@ def time_lines(request: Request, figures: dict[str, Any]) -> list[str]:
 def with_absolute_paths(request: Request) -> Request:
     """Paths as they are from any directory: the job's log and its folder must not depend on where it was submitted."""
     recipe = str(Path(request.recipe).absolute()) if request.recipe.endswith(".toml") else request.recipe
-    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute())
+    start_from = request.start_from and request.start_from.absolute()
+    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute(), start_from=start_from)
 
 
 def words(text: str) -> tuple[str, ...]:

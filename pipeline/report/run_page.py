@@ -72,6 +72,7 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
         TEMPLATE,
         name=run.name,
         about=_about(run),
+        beginning=_beginning(run),
         unfinished=None if run.summary else _progress(run),
         headline=_headline(run),
         tiles=_tiles(run),
@@ -93,6 +94,12 @@ def _about(run: Run) -> list[str]:
     """Recipe and description, as far as they are known."""
     known = (run.summary.get("recipe") or run.made_from.get("recipe"), run.config.get("description"))
     return [str(words) for words in known if words]
+
+
+def _beginning(run: Run) -> str | None:
+    """Whose weights the run began with, if not its own."""
+    record = run.made_from.get("started_from")
+    return f"step {record.get('step')} of {record.get('checkpoint')}" if isinstance(record, dict) else None
 
 
 def _progress(run: Run) -> str:

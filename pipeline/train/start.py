@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
+from pipeline.init.from_weights import take_weights
 from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
@@ -36,11 +37,12 @@ from pipeline.model.pretraining import PretrainingModel, parameter_count, parame
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
-from pipeline.run.directory import check_same, open_run, run_file, versions
+from pipeline.run.directory import check_run, check_same, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
 from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
+from pipeline.run.started_from import Weights, check_weights, first_weights, same_samples
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
@@ -62,6 +64,7 @@ class Job:
     data_dir: Path
     run_dir: Path
     fresh: bool = False  # rename the run that is there and begin anew
+    start_from: Path | None = None  # a run, or a checkpoint of one, whose weights a new run begins with
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class Place:
     device: torch.device
     ds_dictionary: dict[str, Any]
     batch: BatchArithmetic
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the checks at the start have found: the corpus, the run file (config.json and what checkpoints say they are made
+    from), and the weights of another run, if this one begins with them and has no checkpoint of its own yet."""
+
+    corpus: Corpus
+    made_from: dict[str, Any]
+    weights: Weights | None
 
 
 def pretrain(job: Job, world: World) -> bool:
@@ -90,24 +103,28 @@ def pretrain(job: Job, world: World) -> bool:
     device = start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
     with Watchdog(world, timeout_s, stop.ask) as watchdog:
         place = Place(world, ranks_of(), device, ds_dictionary, batch)
-        corpus = _checked_start(job, place)
-        return _train(job, corpus, place, stop, watchdog)
+        return _train(job, _checked_start(job, place), place, stop, watchdog)
 
 
-def _checked_start(job: Job, place: Place) -> Corpus:
-    """Every rank opens the corpus, and all agree on what they train; then rank 0 checks the corpus' hashes, the memory and the
-    run directory for all."""
+def _checked_start(job: Job, place: Place) -> Begun:
+    """Every rank opens the corpus, and all agree on what they train and from whose weights; then rank 0 checks the corpus'
+    hashes, the memory and the run directory for all."""
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
 
     launchers = place.ranks.gather(launcher_of(os.environ))
+    fresh = place.ranks.from_main(lambda: job.fresh and not was_begun_by(job.run_dir, launchers))
+    weights = first_weights(None if fresh else job.run_dir, job.start_from, place.ranks)
 
-    def check() -> None:
+    def check() -> dict[str, Any]:
         open_corpus(job.data_dir)
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
-        fresh = job.fresh and not was_begun_by(job.run_dir, launchers)
-        held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), fresh)
+        wanted = run_file(job.config, job.recipe, corpus, None if weights is None else weights.record)
+        if weights is not None:
+            check_weights(weights, job.config, corpus)
+            _say_of_weights(weights, wanted)
+        held = open_run(job.run_dir, wanted, fresh, say)
         atexit.register(held.close)  # the lock is this process's until its end
         if job.fresh:
             record_launchers(job.run_dir, launchers)
@@ -115,21 +132,22 @@ def _checked_start(job: Job, place: Place) -> Corpus:
         if not (job.run_dir / "summary.json").exists():  # a finished run keeps what it was made with
             write_object(job.run_dir / "ds_config.json", place.ds_dictionary)
             write_object(job.run_dir / "versions.json", versions())
+        return check_run(job.run_dir, wanted)
 
-    place.ranks.on_main(check)
+    made_from = place.ranks.from_main(check)
     check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
     for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
         _say(place.ranks, line)
-    return corpus
+    return Begun(corpus, made_from, weights)
 
 
-def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: Watchdog) -> bool:
+def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Watchdog) -> bool:
     """Build, train, and say how it ended."""
-    config, ranks = job.config, place.ranks
+    config, ranks, corpus = job.config, place.ranks, begun.corpus
     torch.manual_seed(config.train.seed + place.world.rank)
     data = _training_data(corpus, config)
     found = newest(job.run_dir, partial(_say, ranks), ranks)
-    model = ranks.together(partial(_model, found, job, corpus, data, place))
+    model = ranks.together(partial(_model, found, job, begun, data, place))
     parameters, shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
@@ -139,7 +157,7 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
     log = _log(job, place, progress, state.step)
     batches = partial(micro_batches, data, place)
     facts = RunFacts(
-        run_file(config, job.recipe, corpus),
+        begun.made_from,
         shapes,
         _mechanics(config, place),
         global_sequences=place.batch.global_sequences,
@@ -168,7 +186,7 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
         log.say(f"{job.run_dir} has all its {config.train.steps} steps already")
     finished = trainer.run()
     if finished:
-        ranks.on_main(lambda: _finish(job, corpus, log, parameters))
+        ranks.on_main(lambda: _finish(job, begun, log, parameters))
     else:
         reasons = [reason for reason in ranks.gather(stop.reason) if reason]
         log.say(f"stopped after step {state.step} ({reasons[0]}) and saved: the same command goes on")
@@ -189,19 +207,23 @@ def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Ba
         yield data.batch(indices).to(place.device)
 
 
-def _model(found: Checkpoint | None, job: Job, corpus: Corpus, data: PretrainingData, place: Place) -> PretrainingModel:
+def _model(found: Checkpoint | None, job: Job, begun: Begun, data: PretrainingData, place: Place) -> PretrainingModel:
     """With its weights on rank 0, from where the engine hands them to all."""
-    if found is None:
-        model = initial_model(job.config, corpus, data, place.batch, place.device)
+    config, corpus = job.config, begun.corpus
+    if found is None and begun.weights is None:
+        model = initial_model(config, corpus, data, place.batch, place.device)
     else:
-        made_from = run_file(job.config, job.recipe, corpus)
-        check_same(found.manifest["made_from"], made_from, found.directory, "it is not this run's: move it away")
-        model = build_model(job.config, corpus.vocab_size, corpus.unigram_counts("train"))
-        found.check_covers(parameter_shapes(model))
-        if place.ranks.is_main:
-            found.load_parameters(model)
+        model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
+        if found is not None:
+            check_same(found.manifest["made_from"], begun.made_from, found.directory, "it is not this run's: move it away")
+            found.check_covers(parameter_shapes(model))
+            if place.ranks.is_main:
+                found.load_parameters(model)
+        elif place.ranks.is_main:
+            assert begun.weights is not None
+            take_weights(model, begun.weights.tensor, begun.weights.trained_positions, config.data.seq_len)
     if place.ranks.is_main:
-        check_invariance(model, job.config, corpus)
+        check_invariance(model, config, corpus)
     return model
 
 
@@ -256,10 +278,19 @@ def _mechanics(config: RunConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _finish(job: Job, corpus: Corpus, log: RunLog, parameters: int) -> None:
+def _say_of_weights(weights: Weights, wanted: Mapping[str, Any]) -> None:
+    say(f"starting from the weights of step {weights.record['step']} ({weights.record['checkpoint']})")
+    if same_samples(weights, wanted):
+        say(
+            f"note: train.seed = {wanted['config']['train']['seed']} as there, so the same samples come again in the same "
+            "order with the same masks; --set train.seed=… for others"
+        )
+
+
+def _finish(job: Job, begun: Begun, log: RunLog, parameters: int) -> None:
     log.close()
     if not (job.run_dir / "summary.json").exists():
-        write_summary(job.run_dir, job.config, job.recipe, corpus, parameters)
+        write_summary(job.run_dir, job.config, job.recipe, begun.corpus, parameters, begun.made_from)
 
 
 def _say(ranks: Ranks, text: str) -> None:
