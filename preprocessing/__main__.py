@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -55,6 +54,7 @@ def _verb(verbs: Verbs, name: str, function: Any, summary: str) -> Parser:
         epilog=help_texts.EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the line breaks of the texts
     )
+    verb.is_for(work_counts=name != "inspect")  # what `inspect` prints is what it is for
     verb.set_defaults(run=function)
     return verb
 
@@ -79,11 +79,8 @@ def _add_inspect(verbs: Verbs) -> None:
 
 
 def _say(line: str) -> None:
-    """Print. If nobody can listen any more (`… | head`, a full log), the work goes on in silence."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter's last flush must not fail)
+    """A line at once, for a reader who waits."""
+    print(line, flush=True)
 
 
 def _warn(line: str) -> None:

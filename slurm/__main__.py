@@ -40,6 +40,7 @@ def make_parser() -> cli.Parser:
         ("status", "where each stage of a run is", STATUS, run_status),
     ):
         verb = verbs.add_parser(name, help=summary, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb.is_for(work_counts=name == "submit")  # what is queued is queued
         verb.set_defaults(run=run)
         verb.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="the run's directory")
         if name == "submit":

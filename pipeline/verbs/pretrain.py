@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pipeline.distributed.launch import world_from
+from pipeline.distributed.launch import is_launched, is_shell_of_allocation, world_from
 from pipeline.distributed.stop_signals import outcome_in
 from pipeline.verbs.arguments import add_recipe_arguments
 from pipeline.verbs.figures import show
@@ -91,6 +91,12 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.distributed.stop_signals import EXIT_CODE, is_restart
     from pipeline.train.start import Job, pretrain
 
+    if is_shell_of_allocation(os.environ) and not is_launched(os.environ):
+        tasks = os.environ.get("SLURM_NTASKS", "1")
+        print(
+            f"one process: this is a shell of the allocation; put srun before the command for its {tasks} tasks",
+            file=sys.stderr,
+        )
     figures_stream = sys.stdout
     if args.json:
         sys.stdout = sys.stderr  # progress there; standard output is for the figures alone
