@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, TypeAlias
 
 from preprocessing import help_texts
@@ -110,7 +111,7 @@ def run_tokenizer(args: argparse.Namespace) -> None:
         _say(f"{args.out}: already built with these sources and settings")
         return
     plan = plan_and_train(sources, args.out, settings, gates_of(args), workers=args.workers, say=_say)
-    _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {args.out} --task I/N")
+    _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {quote(str(args.out))} --task I/N")
 
 
 def run_shard(args: argparse.Namespace) -> None:

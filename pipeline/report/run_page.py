@@ -61,8 +61,8 @@ class Headline:
     entropy: float | None
 
 
-def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
-    """Write RUN/report.html about this run, beside the runs in `compare`, and return its path.
+def write_report(run_dir: Path, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
+    """Write a page about this run, beside the runs in `compare`, and return its path: `out`, or RUN/report.html.
 
     ValueError if one of the directories has no metrics to draw. The page is replaced whole or not at all.
     """
@@ -85,8 +85,12 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
         command=command,
         versions=versions,
     )
-    path = run_dir / REPORT
-    write_whole(path, document.encode())
+    path = out or run_dir / REPORT
+    try:
+        write_whole(path, document.encode())
+    except OSError as error:
+        remedy = "--out FILE puts the page elsewhere" if out is None else "give another --out FILE"
+        raise ValueError(f"{path}: {error.strerror}; {remedy}") from error
     return path
 
 

@@ -24,6 +24,7 @@ from pipeline.data.batch import Batch, rank_indices
 from pipeline.data.pretraining import PretrainingData
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
+from pipeline.distributed.rendezvous import AskedToStop
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
@@ -100,7 +101,12 @@ def pretrain(job: Job, world: World) -> bool:
     batch = batch_arithmetic(job.config.batch, world.size)
     ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
     timeout_s = job.config.train.timeout_s
-    device = start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
+    try:
+        limit_s = 2 * timeout_s + 60  # the watchdog comes first, with one line
+        device = start_processes(world, limit_s, asked_to_stop=lambda: stop.reason is not None)
+    except AskedToStop:
+        say(f"stopped ({stop.reason}) while waiting for the other ranks; nothing has begun: the same command starts it")
+        return False
     with Watchdog(world, timeout_s, stop.ask) as watchdog:
         place = Place(world, ranks_of(), device, ds_dictionary, batch)
         return _train(job, _checked_start(job, place), place, stop, watchdog)

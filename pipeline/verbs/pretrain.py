@@ -120,9 +120,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _say_what_next(run_dir: Path, report: Path) -> None:
     newest = max((run_dir / "checkpoints").glob("step-*"))
+    board = run_dir / "tensorboard"
     print(
         f"\nreport       {report}\n"
-        f"tensorboard  {run_dir / 'tensorboard'}   (tensorboard --logdir {run_dir / 'tensorboard'})\n"
+        f"tensorboard  {board}   (tensorboard --logdir {shlex.quote(str(board))})\n"
         f"checkpoint   {newest}\n"
         f"\nnext         python -m pipeline evaluate --run {shlex.quote(str(run_dir))}\n"
         "             python -m preprocessing build --help     your own text into shards\n"
