@@ -24,7 +24,7 @@ THEN = ("evaluate", "export", "memory")
 HOST_BYTES = 1_000_000_000  # of each rank beside what the dry run counts: interpreter, libraries, batches
 CHECKPOINTS_FREE = 2  # the disk must hold so many more
 _PATH = re.compile(r'[^\x00-\x1f\x7f"\\%]+')
-_SWEEP_VALUE = re.compile(r"[\w.+-]+")
+_SWEEP_VALUE = re.compile(r"[\w.+-]+|\[[\w.+,-]*\]|[\w./+-]+")  # a word, a list, a path
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,33 @@ class Request:
     def elements(self) -> dict[str, tuple[str, ...]]:
         """Of a sweep: the name of each run, below `run`, and its settings."""
         axes = [_axis(axis) for axis in self.sweep]
-        return {",".join(settings): settings for settings in itertools.product(*axes)}
+        chosen = [dict(choice) for choice in itertools.product(*(axis.items() for axis in axes))]
+        return {",".join(settings): tuple(settings.values()) for settings in chosen}
 
 
-def _axis(text: str) -> tuple[str, ...]:
+def _axis(text: str) -> dict[str, str]:
+    """The settings of one --sweep by the names that they have in a directory's name."""
     key, equals, values = text.partition("=")
     if not equals or not re.fullmatch(r"\w+\.[\w.]+", key):
         raise ValueError(f"--sweep {text}: expected section.key=VALUE,VALUE,…, for example --sweep optim.lr=0.1,0.2")
-    for value in values.split(","):
+    named: dict[str, str] = {}
+    for value in re.split(r",(?![^\[]*\])", re.sub(r",\s+", ",", values)):  # at the commas that are not within a list
         if not _SWEEP_VALUE.fullmatch(value):
-            raise ValueError(f"--sweep {text}: {value!r} is to be a part of a directory's name: letters, digits and . + - _")
-    return tuple(f"{key}={value}" for value in values.split(","))
+            raise ValueError(
+                f"--sweep {text}: {value!r} is to be a part of a directory's name: letters, digits and . + - _, a list of such "
+                "words in [], or a path of them"
+            )
+        name = f"{key}={re.sub(r'[,/]', '_', value.strip('[]/')) or 'none'}"
+        if name in named:
+            raise ValueError(f"--sweep {text}: two runs would be called {name}: give each value once, under a name of its own")
+        named[name] = _absolute(f"{key}={value}")
+    return named
+
+
+def _absolute(setting: str) -> str:
+    """A setting KEY=VALUE; if the value is the path of a file (train.ds_config), as it is from any directory."""
+    key, equals, value = setting.partition("=")
+    return f"{key}={Path(value).absolute()}" if value.endswith(".json") and Path(value).is_file() else setting
 
 
 def check(request: Request) -> dict[str, Any]:
@@ -206,8 +222,14 @@ def time_lines(request: Request, figures: dict[str, Any]) -> list[str]:
 def with_absolute_paths(request: Request) -> Request:
     """Paths as they are from any directory: the job's log and its folder must not depend on where it was submitted."""
     recipe = str(Path(request.recipe).absolute()) if request.recipe.endswith(".toml") else request.recipe
-    start_from = request.start_from and request.start_from.absolute()
-    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute(), start_from=start_from)
+    return replace(
+        request,
+        recipe=recipe,
+        data=request.data.absolute(),
+        run=request.run.absolute(),
+        overrides=tuple(map(_absolute, request.overrides)),
+        start_from=request.start_from and request.start_from.absolute(),
+    )
 
 
 def words(text: str) -> tuple[str, ...]:

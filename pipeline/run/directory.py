@@ -123,13 +123,19 @@ def _note(path: Path, made_from: Mapping[str, Any], say: Callable[[str], None]) 
 
 
 def archive_run(run_dir: Path) -> Path:
-    """Rename RUN to the first free name of RUN.1, RUN.2, … and return it. ValueError if RUN is not a run directory, or is being
-    trained."""
+    """Rename RUN to the first free name of RUN.1, RUN.2, … and return it. ValueError if RUN is not a run directory, is being
+    trained, or cannot be renamed."""
     if not (run_dir / "config.json").is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
     with lock(run_dir, wait_s=0):
         aside = next(path for n in itertools.count(1) if not (path := run_dir.with_name(f"{run_dir.name}.{n}")).exists())
-        run_dir.rename(aside)
+        try:
+            run_dir.rename(aside)
+        except OSError as error:  # a mount point, a parent that cannot be written to
+            what = "a mount point cannot be renamed" if os.path.ismount(run_dir) else error.strerror
+            raise ValueError(
+                f"--fresh cannot put {run_dir} aside as {aside}: {what}; give another --run, such as {run_dir / 'new'}"
+            ) from error
     print(f"--fresh: the run that was there is {aside} now", flush=True)
     return aside
 

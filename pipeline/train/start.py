@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from pipeline.checkpoint import probe
 from pipeline.checkpoint.layout import CHECKPOINTS
@@ -51,6 +52,7 @@ from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
+from preprocessing.base.command_line import one_line
 from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, open_corpus
@@ -156,7 +158,7 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     model = ranks.together(partial(_model, found, job, begun, data, place))
     parameters, shapes = parameter_count(model), parameter_shapes(model)  # ZeRO 3 leaves the model empty
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
-    built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    built = _engine(model, optimizer, config, place)
     saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
     rates = partial(learning_rates, config)
     state, progress = _state(found, config, built, optimizer, place)
@@ -198,6 +200,13 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
         log.say(f"stopped after step {state.step} ({reasons[0]}) and saved: the same command goes on")
         ranks.on_main(log.close)
     return finished
+
+
+def _engine(model: PretrainingModel, optimizer: PretrainingOptimizer, config: RunConfig, place: Place) -> Any:
+    try:
+        return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
+        raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
 
 
 def _training_data(corpus: Corpus, config: RunConfig) -> PretrainingData:
