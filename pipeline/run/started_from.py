@@ -58,9 +58,9 @@ def first_weights(run_dir: Path | None, given: Path | None, ranks: Ranks = ALONE
     """
     recorded = ranks.from_main(lambda: run_dir and _recorded(run_dir))
     if recorded is None or run_dir is None:
-        if given is None:
+        directory = ranks.from_main(lambda: None if given is None else str(_checkpoint_of(given)))
+        if directory is None:
             return None
-        directory = ranks.from_main(lambda: str(_checkpoint_of(given)))
         return weights_of(ranks.together(partial(_whole, Path(directory), ranks)))
     begun: dict[str, Any] | None = recorded[STARTED_FROM]
     ranks.on_main(lambda: _check_given(run_dir, given, begun))

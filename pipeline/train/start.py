@@ -2,7 +2,7 @@
 
 import atexit
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,26 +30,24 @@ from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
-from pipeline.init.from_weights import take_weights
-from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
-from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
-from pipeline.run.directory import check_run, check_same, open_run, run_file, versions
+from pipeline.run.directory import check_run, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
 from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
-from pipeline.run.started_from import Weights, check_weights, first_weights, same_samples
+from pipeline.run.started_from import Weights, check_weights, first_weights
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
+from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
 from preprocessing.base.command_line import one_line
@@ -131,7 +129,8 @@ def _checked_start(job: Job, place: Place) -> Begun:
         wanted = run_file(job.config, job.recipe, corpus, None if weights is None else weights.record)
         if weights is not None:
             check_weights(weights, job.config, corpus)
-            _say_of_weights(weights, wanted)
+            for line in lines_of(weights, wanted):
+                say(line)
         held = open_run(job.run_dir, wanted, fresh, say)
         atexit.register(held.close)  # the lock is this process's until its end
         if job.fresh:
@@ -223,23 +222,10 @@ def micro_batches(data: PretrainingData, place: Place, step: int) -> Iterator[Ba
 
 
 def _model(found: Checkpoint | None, job: Job, begun: Begun, data: PretrainingData, place: Place) -> PretrainingModel:
-    """With its weights on rank 0, from where the engine hands them to all."""
-    config, corpus = job.config, begun.corpus
-    if found is None and begun.weights is None:
-        model = initial_model(config, corpus, data, place.batch, place.device)
-    else:
-        model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
-        if found is not None:
-            check_same(found.manifest["made_from"], begun.made_from, found.directory, "it is not this run's: move it away")
-            found.check_covers(parameter_shapes(model))
-            if place.ranks.is_main:
-                found.load_parameters(model)
-        elif place.ranks.is_main:
-            assert begun.weights is not None
-            take_weights(model, begun.weights.tensor, begun.weights.trained_positions, config.data.seq_len)
-    if place.ranks.is_main:
-        check_invariance(model, config, corpus)
-    return model
+    source = found or begun.weights
+    if source is None:
+        return new_model(job.config, begun.corpus, data, place.batch, place.device, place.ranks.is_main)
+    return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
 
 
 def _state(
@@ -291,15 +277,6 @@ def _mechanics(config: RunConfig, place: Place) -> dict[str, Any]:
         "ds_config": config.train.ds_config,
         "versions": versions() if place.ranks.is_main else {},
     }
-
-
-def _say_of_weights(weights: Weights, wanted: Mapping[str, Any]) -> None:
-    say(f"starting from the weights of step {weights.record['step']} ({weights.record['checkpoint']})")
-    if same_samples(weights, wanted):
-        say(
-            f"note: train.seed = {wanted['config']['train']['seed']} as there, so the same samples come again in the same "
-            "order with the same masks; --set train.seed=… for others"
-        )
 
 
 def _finish(job: Job, begun: Begun, log: RunLog, parameters: int) -> None:
