@@ -122,6 +122,8 @@ def _gpu_options(site: Site, count: int) -> list[str]:
 def _training_values(request: Request) -> Values:
     site = request.site
     more = [word for override in request.overrides for word in ("--set", override)]
+    if request.start_from is not None:
+        more = ["--from", str(request.start_from), *more]
     values: dict[str, str | int | tuple[str, ...]] = {
         "recipe": request.recipe,
         "data": str(request.data),

@@ -87,6 +87,11 @@ def is_collective_error(error: BaseException | None) -> bool:
     return isinstance(error, DistError) or "gloo" in str(error) or is_collective_error(error.__cause__ or error.__context__)
 
 
+def rank_0_holds_store() -> bool:
+    """Does rank 0's process hold the rendezvous store? Under torchrun its agent does, and says so to its workers."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
+
+
 Request = tuple[Callable[[Store], Any], Future[Any]]  # a question to the store, and where its answer goes
 
 
@@ -97,16 +102,20 @@ class HeartbeatStore:
     limit, and a connection that is shared blocks while anybody waits on it.
 
     `first`: every rank's first heartbeat. `lost`: the store is gone. `verdict`: why some rank is ending the run, if one is.
-    Raises ValueError if not all ranks have come within `start_s`; on the lowest of those that came it is a RankError, which
-    the command line prints.
+    Raises RankError if the store does not answer at the start; ValueError if not all ranks have come within `start_s`, on the
+    lowest of those that came a RankError, which the command line prints.
     """
 
     def __init__(self, world: World, start_s: float, interval_s: float, heartbeat: Callable[[], Heartbeat]) -> None:
         self.world, self.start_s, self.interval_s, self.heartbeat = world, start_s, interval_s, heartbeat
         self.lost, self.verdict = False, ""
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._store = self._connect()
-        self._publish()
+        try:
+            self._store = self._connect()
+            self._publish()
+        except RuntimeError as error:
+            place, reason = f"{world.master_address}:{world.master_port}", str(error).splitlines()[0]
+            raise RankError(f"rank {world.rank}: the rendezvous store at {place} does not answer: {reason}") from error
         self.first = self._wait_for_all()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()

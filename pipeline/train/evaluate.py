@@ -13,7 +13,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.data.pretraining import PretrainingData, heldout_data
 from pipeline.distributed.ranks import Ranks
 from pipeline.model.pretraining import PretrainingModel, on_device
-from pipeline.run.trained import load_run
+from pipeline.run.trained import load_run, read_run_file
 from preprocessing.corpus.reader import Corpus
 
 
@@ -97,13 +97,17 @@ def evaluation_in_training(
 
 
 def evaluate_run(run_dir: Path, data_dir: Path | None = None, sequences: int | None = None) -> dict[str, Any]:
-    """Held-out figures of a run's newest checkpoint, in one process; the unigram entropy beside them."""
+    """Held-out figures of a run's newest checkpoint, in one process; the unigram entropy beside them. On another corpus than
+    the run's, of the same tokenizer, they say on which, and on which the run was trained."""
     config, corpus, model, step = load_run(run_dir, data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     figures = evaluate(model.to(device), heldout_data(corpus, config), sequences, config.batch.micro_sequences)
     assert figures is not None, "nothing interrupts it here"
+    trained_on = read_run_file(run_dir)
+    other = corpus.manifest_sha256 != trained_on["corpus_sha256"]
     return {
         "step": step,
+        **({"data": str(corpus.directory.resolve()), "trained_on": trained_on["data"]} if other else {}),
         **figures,
         "heldout_unigram_entropy_nats": corpus.manifest.heldout_unigram_entropy_nats,
         "heldout_unigram_cross_entropy_nats": corpus.manifest.heldout_unigram_cross_entropy_nats,

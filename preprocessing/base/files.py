@@ -65,6 +65,15 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def user_text(path: Path) -> str:
+    """The text of a file that somebody wrote in an editor: UTF-8, without the byte order mark that some editors put before it.
+    ValueError naming the file if it is something else."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+
+
 def sync_directory(directory: Path) -> None:
     """Make the names in a directory survive a power loss, where the file system offers that."""
     with offered_or_not():
