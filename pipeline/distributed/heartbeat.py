@@ -139,9 +139,9 @@ class HeartbeatStore:
     def _keys(self) -> list[str]:
         return [str(rank) for rank in range(self.world.size)]
 
-    def _connect(self) -> Store:
+    def _connect(self, limit_s: float) -> Store:
         """A connection whose keys are of this attempt alone: torchrun's store is the same for all attempts."""
-        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=self.start_s)
+        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=limit_s)
         store = TCPStore(address, port, None, is_master=False, timeout=limit, wait_for_workers=False)
         attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
         return PrefixStore("/".join(("heartbeat", *attempt)), store)
@@ -191,7 +191,8 @@ class HeartbeatStore:
             # Refused at once where TCPStore would try again and again, and fill standard error.
             address = (self.world.master_address, self.world.master_port)
             socket.create_connection(address, ANSWER_INTERVALS * self.interval_s).close()
-            self._store = self._connect()
+            # A process that is ending still takes connections, which its store no longer answers.
+            self._store = self._connect(ANSWER_INTERVALS * self.interval_s)
         except (OSError, RuntimeError):
             return False
         return True

@@ -73,10 +73,11 @@ def test_milestones_without_step_decay(decay: str) -> None:
     with pytest.raises(
         ValueError, match=rf"optim.schedule.milestones = .*of decay = 'step', and decay is '{decay}' here"
     ) as refusal:
-        load_recipe("base", [f"optim.schedule.decay={decay}"])
+        load_recipe("base-paper", [f"optim.schedule.decay={decay}"])
     assert "set them to []" in str(refusal.value)
     assert (
-        load_recipe("base", [f"optim.schedule.decay={decay}", "optim.schedule.milestones=[]"]).optim.schedule.milestones == ()
+        load_recipe("base-paper", [f"optim.schedule.decay={decay}", "optim.schedule.milestones=[]"]).optim.schedule.milestones
+        == ()
     )
 
 

@@ -16,7 +16,7 @@ LAMB = ("model.encoder=sibert-a", "model.head=paper", "model.init=normal")
 
 
 def run_file(steps: int, *settings: str) -> dict[str, Any]:
-    config = load_recipe("tiny", [*SMALL[1::2], f"train.steps={steps}", *settings])
+    config = load_recipe("tiny-untied", [*SMALL[1::2], f"train.steps={steps}", *settings])
     return {"config": as_dict(config), "vocab_size": 300}
 
 
@@ -71,7 +71,7 @@ def test_anything_else_is_refused_with_what_to_do(
 
 
 def test_warm_up_stable_decay() -> None:
-    schedule = load_recipe("tiny", ["train.steps=100", *WSD, "optim.schedule.warmup_steps=10"]).optim.schedule
+    schedule = load_recipe("tiny-untied", ["train.steps=100", *WSD, "optim.schedule.warmup_steps=10"]).optim.schedule
     rates = [lr_at(step, 2.0, schedule, 100) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
     assert rates[10:76] == [2.0] * 66

@@ -30,7 +30,7 @@ class Runs:
         self.server, self.corpus, self.folder = server, corpus, folder
 
     def start(self, name: str, *options: str | Path, ranks: int = 0, **more: Any) -> Ranks:
-        words = ["pretrain", "--recipe", "tiny", "--data", self.corpus, "--run", self.folder / name, *options]
+        words = ["pretrain", "--recipe", "tiny-untied", "--data", self.corpus, "--run", self.folder / name, *options]
         return self.server.run(words, ranks, skip=WITHOUT_REPORT, **more)
 
     def refused(self, name: str, *options: str | Path) -> str:
