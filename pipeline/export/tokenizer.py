@@ -82,7 +82,6 @@ def _normalizers(tokenizer: SentencePieceProcessor) -> list[dict[str, Any]]:
         {"type": "NFC"},
         _replace("[" + "".join(re.escape(chr(code)) for code in CONTROLS) + "]", ""),
         _replace(LOOSE_JOINER.pattern, ""),
-        {"type": "Lowercase"},  # Precompiled drops a mark behind a letter that it folds: let there be none
         {"type": "Precompiled", "precompiled_charsmap": table},
         _replace(rf"[\s{SPACE}]", " "),
         _replace(" +(?= )", ""),  # the last of several stays: a word's offsets begin behind it
