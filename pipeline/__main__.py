@@ -1,5 +1,5 @@
 """`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory, finetune, predict,
-scorecard, score."""
+scorecard, score, export."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from pipeline.verbs import (
     certify,
     checkpoint,
     evaluate,
+    export,
     finetune,
     invariance,
     memory,
@@ -36,6 +37,7 @@ VERBS = {
     "predict": (predict, "ask a fine-tuned model"),
     "scorecard": (scorecard, "all tasks and seeds in one table, beside the paper's"),
     "score": (score, "SQuAD's and MNLI's official figures of anybody's predictions"),
+    "export": (export, "a run as a folder for Hugging Face's transformers"),
 }
 """Each module has TEXT, its description; add_arguments(parser); and run(arguments), which may return an exit code."""
 COLLECTIVE = ("pretrain", "certify")  # the ranks of a launcher work together in them

@@ -152,7 +152,7 @@ def _single_values(request: Request, stage: str) -> Values:
         data = ("--data", str(request.task_data)) if request.task_data else ()
         more = ("--seeds", str(request.seeds), *data, *words)
         return {"run": str(request.run), "data": str(request.data), "tasks": request.tasks_after, "more": more}
-    return {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
+    return {"run": str(request.run), "data": str(request.data)}  # evaluate, export
 
 
 def _single_options(request: Request, stage: str) -> list[str]:

@@ -108,7 +108,7 @@ def check(request: Request) -> dict[str, Any]:
         raise ValueError("--build says how a corpus is to be built: give --source, too, or leave it out")
     if request.tasks < 1 or request.at_most < 0:
         raise ValueError(f"--tasks {request.tasks} --at-most {request.at_most}: expected at least 1 and 0 (no limit)")
-    if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():
+    if "export" in request.then and (export := request.run.with_name(request.run.name + ".hf")).exists():
         raise ValueError(f"{export}: exists already, where --then export would write; move it away")
     if "finetune" in request.then:
         _check_finetuning(request)

@@ -111,7 +111,7 @@ class HeartbeatStore:
         self.lost, self.verdict = False, ""
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         try:
-            self._store = self._connect()
+            self._store = self._connect(start_s)
             self._publish()
         except RuntimeError as error:
             place, reason = f"{world.master_address}:{world.master_port}", str(error).splitlines()[0]

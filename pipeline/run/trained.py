@@ -13,6 +13,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, check_same
+from pipeline.run.exported import is_exported, load_exported
 from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, open_corpus
@@ -21,9 +22,11 @@ from preprocessing.corpus.reader import Corpus, open_corpus
 def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
     """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory.
 
-    data_dir: the run's corpus, if it has moved, or another one with the same tokenizer. Raises ValueError if the run has no
-    checkpoint, or the corpus is neither.
+    data_dir: the run's corpus, if it has moved, or another one with the same tokenizer. It may be a folder that `export` wrote,
+    too. Raises ValueError if the run has no checkpoint, or the corpus is neither.
     """
+    if is_exported(run_dir):
+        return load_exported(run_dir, data_dir)
     saved = read_run_file(run_dir)
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
     if config.task.name != "pretraining":

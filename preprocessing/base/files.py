@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,29 @@ def replacing(path: Path) -> Iterator[Path]:
         os.rename(temporary, path)
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory beside `path`, to be filled by the block; at its end it takes the name `path`, after an error it is
+    gone. ValueError if there is something at `path`, or no directory to put it into."""
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists: give a new name, or move it away")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: no directory {path.parent}; make it first")
+    temporary = temporary_name(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that had this number and was killed
+    try:
+        temporary.mkdir()
+        yield temporary
+        sync_directory(temporary)
+        if os.path.lexists(path):  # another process was faster; a rename would replace an empty directory
+            raise ValueError(f"{path} exists: it was made meanwhile; move it away")
+        os.rename(temporary, path)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_directory(path.parent)
 

@@ -114,7 +114,7 @@ def test_another_run_is_in_the_way(say, tmp_path: Path) -> None:
 
 
 def test_an_export_is_in_the_way(say, tmp_path: Path) -> None:
-    (tmp_path / "run.safetensors").touch()
+    (tmp_path / "run.hf").touch()
     assert "exists already" in say("--then", "export")[2]
 
 
