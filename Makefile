@@ -68,6 +68,8 @@ demo: $(RUN_STAMP) ## from text to a trained, evaluated model and its report, in
 	$(call step,train and evaluate,OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN) -m torch.distributed.run --standalone \
 	--nproc-per-node $(RANKS) -m pipeline pretrain --recipe tiny --data demo/corpus --run-dir demo/run,The first error above \
 	says why. make demo again goes on from the last checkpoint; to begin afresh move demo/run away.)
+	$(call step,fill in a [MASK],OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN) -m pipeline fill-mask --run demo/run \
+	"The function returns [MASK] if the list is empty.",The line above says why.)
 
 lint: $(TEST_STAMP) ## ruff and mypy
 	$(call step,ruff,$(BIN) -m ruff check .,Mend the lines named above; many mend themselves: $(BIN) -m ruff check --fix .)

@@ -1,4 +1,4 @@
-"""`python -m pipeline VERB`: pretrain, evaluate, checkpoint, report, invariance, certify, memory, finetune, predict,
+"""`python -m pipeline VERB`: pretrain, evaluate, fill-mask, checkpoint, report, invariance, certify, memory, finetune, predict,
 scorecard, score, export."""
 
 import argparse
@@ -10,6 +10,7 @@ from pipeline.verbs import (
     checkpoint,
     evaluate,
     export,
+    fill_mask,
     finetune,
     invariance,
     memory,
@@ -28,6 +29,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 VERBS = {
     "pretrain": (pretrain, "train a recipe on a corpus"),
     "evaluate": (evaluate, "loss on the held-out text"),
+    "fill-mask": (fill_mask, "what the model puts for [MASK]"),
     "checkpoint": (checkpoint, "list, verify, convert, prune"),
     "report": (report, "curves and figures of a run, in one HTML file"),
     "invariance": (invariance, "is a recipe's model exactly scale invariant?"),

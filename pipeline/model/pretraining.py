@@ -51,10 +51,7 @@ class PretrainingModel(nn.Module):
 
     def forward(self, batch: Batch) -> PretrainingLoss:
         """Loss of one micro batch. ValueError if there is an NSP head and the batch has no NSP labels."""
-        hidden_BLD = self.encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
-        index_BPD = batch.positions[..., None].expand(-1, -1, hidden_BLD.shape[-1])
-        h_ND = hidden_BLD.gather(1, index_BPD).flatten(0, 1)
-        logits_NV = self.mlm_head(h_ND, self.encoder.embedding.token.weight)
+        hidden_BLD, logits_NV = self.token_logits(batch)
         token_loss_N = functional.cross_entropy(at_least_fp32(logits_NV), batch.labels.flatten(), reduction="none")
         token_loss_N = token_loss_N * batch.weights.flatten()
         loss, nsp_correct_B = token_loss_N.mean(), None
@@ -65,6 +62,13 @@ class PretrainingModel(nn.Module):
             loss = loss + functional.cross_entropy(nsp_logits_B2, batch.nsp_labels)
             nsp_correct_B = nsp_logits_B2.detach().argmax(-1) == batch.nsp_labels
         return PretrainingLoss(loss, token_loss_N.detach(), nsp_correct_B)
+
+    def token_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(hidden_BLD, logits_NV): the encoder's output, and what the MLM head makes of it at the batch's positions."""
+        hidden_BLD = self.encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+        index_BPD = batch.positions[..., None].expand(-1, -1, hidden_BLD.shape[-1])
+        h_ND = hidden_BLD.gather(1, index_BPD).flatten(0, 1)
+        return hidden_BLD, self.mlm_head(h_ND, self.encoder.embedding.token.weight)
 
 
 def parameter_count(model: nn.Module) -> int:

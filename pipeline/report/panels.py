@@ -14,7 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pipeline.report.recorded_run import Array, Rows, Run, load_runs, newly_clipped, series, tokens_per_step, unigram_entropy
+from pipeline.report.recorded_run import (
+    Array,
+    Rows,
+    Run,
+    load_runs,
+    loss_by_frequency,
+    newly_clipped,
+    number,
+    series,
+    tokens_per_step,
+    unigram_entropy,
+)
 from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREEN, GREY, ORANGE, PURPLE, write_png
 
 
@@ -38,6 +49,26 @@ def loss_panel(ax: Axes, run: Run, compare: Sequence[Run] = ()) -> bool:
     if drawn and math.isfinite(entropy):
         ax.axhline(entropy, color=GREY, linestyle="--", linewidth=1.2, label="unigram entropy")
     ax.set(title="Loss", ylabel="nats per predicted token")
+    return _finish(ax, drawn)
+
+
+def frequency_panel(ax: Axes, run: Run) -> bool:
+    """Held-out loss by how often a piece stands in the training text, beside what the unigram model gives."""
+    bins = loss_by_frequency(run)
+    mask, unigram, visible = (
+        np.array([number((row.get(shown) or {}).get(key)) if isinstance(row.get(shown), dict) else math.nan for row in bins])
+        for shown, key in (("mask", "loss"), ("mask", "unigram_loss"), ("visible", "loss"))
+    )
+    drawn = has(mask)
+    if drawn:
+        at = np.arange(len(bins))
+        ax.bar(at, unigram, 0.8, color=GREY, alpha=0.35, label="frequencies alone")
+        ax.bar(at, mask, 0.55, color=GREEN, label="model, on [MASK]")
+        ax.plot(at, visible, "o", color=BLUE, markersize=4, label="model, token or a wrong one visible")
+        ax.set_xticks(at, [_count(number(row.get("fewest"))) for row in bins])
+        ax.grid(axis="x", visible=False)
+    ax.set(title="Held-out loss by token frequency", ylabel="nats per predicted token")
+    ax.set_xlabel("at least so often in the training text")
     return _finish(ax, drawn)
 
 
@@ -140,6 +171,14 @@ def smooth(values: Array, window: int) -> Array:
     first, last = np.maximum(at - window // 2, 0), np.minimum(at + (window - 1) // 2 + 1, len(values))
     total, count = total[last] - total[first], count[last] - count[first]
     return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0)
+
+
+def _count(count: float) -> str:
+    """As short as a tick must be: 39, 1.1k, 22k, 3.4M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.2g}{unit}" if count < 100 * size else f"{count / size:.0f}{unit}"
+    return f"{count:g}" if math.isfinite(count) else "?"
 
 
 def _cycle(count: int) -> list[str]:

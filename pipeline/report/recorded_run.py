@@ -25,6 +25,7 @@ class Run:
     ds_config: dict[str, Any]
     versions: dict[str, Any]
     summary: dict[str, Any]
+    guesses: dict[str, Any]
     train: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
 
@@ -38,7 +39,7 @@ def load_run(run_dir: Path) -> Run:
     train, evaluations = read_metrics(metrics)
     if not train and not evaluations:
         raise ValueError(f"{metrics}: no records yet; {remedy}, or wait for its first log line")
-    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary")}
+    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary", "guesses")}
     documents = {name: read_object(path) if path.is_file() else {} for name, path in paths.items()}
     made_from = documents.pop("config")
     config = made_from.pop("config", {})
@@ -83,6 +84,14 @@ def unigram_entropy(run: Run) -> float:
     key = "heldout_unigram_entropy_nats"
     known = [value for value in series(run.evaluations, key)[1] if math.isfinite(value)]
     return number(run.summary.get(key, known[-1] if known else None))
+
+
+def loss_by_frequency(run: Run) -> list[Mapping[str, Any]]:
+    """The bins of the last evaluation, the most frequent pieces first, as pipeline.train.token_frequency.table has them; none
+    of a run that is unfinished or older."""
+    tables = [row.get("heldout_by_frequency") for row in (run.summary, *run.evaluations[-1:])]
+    bins = next((table.get("bins") for table in tables if isinstance(table, dict)), None)
+    return [row for row in bins if isinstance(row, dict)] if isinstance(bins, list) else []
 
 
 def tokens_per_step(run: Run) -> float:

@@ -15,6 +15,7 @@ from pipeline.memory.compare import predicted_rows
 from pipeline.report.memory_page import memory_pictures
 from pipeline.report.panels import (
     clip_panel,
+    frequency_panel,
     gradient_panel,
     learning_rate_panel,
     loss_panel,
@@ -22,7 +23,8 @@ from pipeline.report.panels import (
     throughput_panel,
 )
 from pipeline.report.recorded_run import Run, load_runs, number, unigram_entropy
-from pipeline.report.summary_figures import FIGURES, amount, label, text
+from pipeline.report.sentences import sentences
+from pipeline.report.summary_figures import FIGURES, NOT_FIGURES, amount, label, text
 from preprocessing.base.files import write_whole
 from preprocessing.base.page import render
 from preprocessing.base.plots import Panel, Picture, pictures
@@ -75,6 +77,8 @@ def write_report(run_dir: Path, compare: Sequence[Path] = (), out: Path | None =
         beginning=_beginning(run),
         unfinished=None if run.summary else _progress(run),
         headline=_headline(run),
+        by_frequency=_by_frequency(run),
+        sentences=sentences(run_dir, run.guesses),
         tiles=_tiles(run),
         pictures=_pictures(run, others),
         memory=_memory(run),
@@ -137,6 +141,14 @@ def _pictures(run: Run, others: Sequence[Run]) -> list[Picture]:
     return pictures([loss, *((panel.__name__, _of(run, panel), words) for panel, words in PANELS)])
 
 
+def _by_frequency(run: Run) -> list[Picture]:
+    caption = (
+        "On [MASK]. Each bar is a like share of the text; the most frequent pieces at the left. Grey is what knowing only the "
+        "frequencies gives: what the model is below it, it has from the context. Dots: where a token stood in the input."
+    )
+    return pictures([("frequency_panel", _of(run, frequency_panel), caption)])
+
+
 def _of(run: Run, panel: RunPanel) -> Panel:
     return lambda axes: panel(axes, run)
 
@@ -155,7 +167,7 @@ def _memory(run: Run) -> list[Picture]:
 
 def _figures(runs: Sequence[Run]) -> list[FigureRow]:
     keys = [key for key in FIGURES if any(key in run.summary for run in runs)]
-    keys += sorted({key for run in runs for key in run.summary} - set(FIGURES) - {"versions"})
+    keys += sorted({key for run in runs for key in run.summary} - set(FIGURES) - NOT_FIGURES)
     return [
         FigureRow(
             label(key),

@@ -31,6 +31,9 @@ FIGURES = {
     "heldout_mask_loss": Figure(
         "Held-out loss on [MASK]", "nats", "only where the token was hidden, so that copying is no help"
     ),
+    "heldout_visible_loss": Figure(
+        "Held-out loss elsewhere", "nats", "where the token itself, or in half of the places a wrong one, stood in the input"
+    ),
     "heldout_nsp_accuracy": Figure(
         "Held-out NSP accuracy",
         "%",
@@ -60,6 +63,7 @@ FIGURES = {
     "world_size": Figure("Ranks", "", "processes that trained together"),
     "seed": Figure("Seed", "", "everything random follows from it"),
 }
+NOT_FIGURES = {"versions", "heldout_by_frequency"}  # of a summary: shown elsewhere
 
 
 def label(key: str) -> str:

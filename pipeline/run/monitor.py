@@ -45,6 +45,7 @@ TRAIN_TAGS = {
 EVAL_TAGS = {
     "heldout_loss": "loss/heldout",
     "heldout_mask_loss": "loss/heldout_mask",
+    "heldout_visible_loss": "loss/heldout_visible",
     "heldout_nsp_accuracy": "accuracy/heldout_nsp",
     "heldout_unigram_entropy_nats": "loss/heldout_unigram_entropy",
 }

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.checkpoint import probe
 from pipeline.checkpoint.resume import newest
@@ -18,9 +18,14 @@ from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, open_corpus
 
+Verify = Literal["sizes", "hashes"]
 
-def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
-    """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory.
+
+def load_run(
+    run_dir: Path, data_dir: Path | None = None, verify: Verify = "hashes"
+) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
+    """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory. `verify`: as
+    `open_corpus` has it; "sizes" is for those who read little of the text.
 
     data_dir: the run's corpus, if it has moved, or another one with the same tokenizer. It may be a folder that `export` wrote,
     too. Raises ValueError if the run has no checkpoint, or the corpus is neither.
@@ -31,7 +36,7 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
     if config.task.name != "pretraining":
         raise ValueError(f"{run_dir} is fine-tuned on {config.task.name}: its head is another one; expected a pretraining run")
-    corpus = _its_corpus(run_dir, saved) if data_dir is None else _given_corpus(run_dir, saved, data_dir)
+    corpus = _its_corpus(run_dir, saved, verify) if data_dir is None else _given_corpus(run_dir, saved, data_dir, verify)
     found = newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
     if found is None:
         raise ValueError(
@@ -45,7 +50,7 @@ def load_run(run_dir: Path, data_dir: Path | None = None) -> tuple[RunConfig, Co
     return config, corpus, model, found.step
 
 
-def _its_corpus(run_dir: Path, saved: Mapping[str, Any]) -> Corpus:
+def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify) -> Corpus:
     """The corpus that the run was trained on, where it was; ValueError with all that is known of it if it is not there."""
     place = Path(saved["data"])
     known = f"manifest of sha256 {saved['corpus_sha256'][:12]}…, tokenizer of {saved['tokenizer_sha256'][:12]}…"
@@ -53,7 +58,7 @@ def _its_corpus(run_dir: Path, saved: Mapping[str, Any]) -> Corpus:
     if not place.is_dir():
         raise ValueError(f"the corpus of {run_dir} was at {place} and is not there any more; {remedy}")
     try:
-        corpus = open_corpus(place)
+        corpus = open_corpus(place, verify)
     except (ValueError, OSError) as error:
         raise ValueError(f"the corpus of {run_dir} was at {place}: {one_line(error)}; {remedy}") from error
     if corpus.manifest_sha256 != saved["corpus_sha256"]:
@@ -63,9 +68,9 @@ def _its_corpus(run_dir: Path, saved: Mapping[str, Any]) -> Corpus:
     return corpus
 
 
-def _given_corpus(run_dir: Path, saved: Mapping[str, Any], data_dir: Path) -> Corpus:
+def _given_corpus(run_dir: Path, saved: Mapping[str, Any], data_dir: Path, verify: Verify) -> Corpus:
     """A corpus of the same tokenizer: to another one's tokens the model knows nothing to say."""
-    corpus = open_corpus(data_dir)
+    corpus = open_corpus(data_dir, verify)
     theirs, ours = corpus.manifest.tokenizer_sha256, saved["tokenizer_sha256"]
     if theirs != ours:
         raise ValueError(

@@ -11,6 +11,7 @@ from pipeline.distributed.launch import is_launched, is_shell_of_allocation, wor
 from pipeline.distributed.stop_signals import outcome_in
 from pipeline.verbs.arguments import add_recipe_arguments
 from pipeline.verbs.figures import show
+from preprocessing.base.command_line import one_line
 
 TEXT = """\
 Train a recipe on a corpus. Runs as one process, or as one rank of several under torchrun, deepspeed or srun:
@@ -21,7 +22,7 @@ Train a recipe on a corpus. Runs as one process, or as one rank of several under
 Run the same command again and it goes on from the newest whole checkpoint in --run, with any number of ranks and any ZeRO
 stage; a --run of another configuration or corpus is refused. --fresh begins anew and renames the run that is there to RUN.1;
 it holds for the first start of a job, not when the job is requeued or restarted. RUN then holds report.html, summary.json,
-metrics.jsonl, tensorboard/ and checkpoints/.
+guesses.json, metrics.jsonl, tensorboard/ and checkpoints/.
 
 --from begins a new run with the weights of another one: BERT's second phase at 512 tokens, or more steps after a rate that has
 fallen to 0. A run whose rate is constant, or wsd before its decay, is made longer by a larger train.steps: docs/checkpoints.md.
@@ -113,11 +114,22 @@ def run(args: argparse.Namespace) -> int:
         from pipeline.report.run_page import write_report
         from preprocessing.base.json_file import read_object
 
+        _write_guesses(args.run_dir)
         report = write_report(args.run_dir)
         show(read_object(args.run_dir / "summary.json"), args.json)
         if not args.json:
             _say_what_next(args.run_dir, report)
     return 0
+
+
+def _write_guesses(run_dir: Path) -> None:
+    """The run is finished, and its figures stand: without its sentences it is one line poorer."""
+    from pipeline.train.heldout_guesses import write_guesses
+
+    try:
+        write_guesses(run_dir)
+    except (ValueError, OSError) as error:
+        print(f"the report has no sentences: {one_line(error)}", file=sys.stderr)
 
 
 def _say_what_next(run_dir: Path, report: Path) -> None:
@@ -128,6 +140,7 @@ def _say_what_next(run_dir: Path, report: Path) -> None:
         f"tensorboard  {board}   (tensorboard --logdir {shlex.quote(str(board))})\n"
         f"checkpoint   {newest}\n"
         f"\nnext         python -m pipeline evaluate --run {shlex.quote(str(run_dir))}\n"
+        f"             python -m pipeline fill-mask --run {shlex.quote(str(run_dir))} 'your text with a [MASK].'\n"
         "             python -m preprocessing build --help     your own text into shards\n"
         "             python -m pipeline pretrain --help       other recipes, --set, --dry-run"
     )

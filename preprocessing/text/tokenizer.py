@@ -31,6 +31,7 @@ COVERAGE = 0.9995  # of the sample's characters, the commonest; what is rarer is
 ZERO_WIDTH_NON_JOINER = "\u200c"
 SMALL_SAMPLE_CHARACTERS = 1_000_000  # so many are trained on a second time, for an error that says all it can
 LARGEST_VOCABULARY = 2**20 - 1
+WORD_START = "▁"  # SentencePiece's mark of a piece that begins a word
 Tag: TypeAlias = tuple[str, int]  # source, draw of the document
 
 
@@ -238,6 +239,13 @@ def load(path: Path | str) -> sentencepiece.SentencePieceProcessor:
         raise ValueError(f"{path}: not a SentencePiece model ({error}); copy the corpus again") from None
     check_specials(tokenizer, str(path))
     return tokenizer
+
+
+def readable(piece: str) -> str:
+    """A piece as a reader is shown it: "▁the" is the, "ing", which goes on with the word before, is …ing, "," stays."""
+    if piece.startswith(WORD_START):
+        return piece[len(WORD_START) :] or piece
+    return f"…{piece}" if piece[:1].isalnum() else piece
 
 
 def check_specials(tokenizer: sentencepiece.SentencePieceProcessor, name: str) -> None:

@@ -21,7 +21,8 @@ import pytest
 from tests.helpers.running import ROOT, worker_environment
 
 SERVER = Path(__file__).parent / "rank_server.py"
-WITHOUT_REPORT = ("pipeline.report.run_page:write_report",)  # drawing its curves takes longer than all else of a SMALL run
+# Drawing curves, and loading the model again, take longer than all else of a SMALL run.
+WITHOUT_REPORT = ("pipeline.report.run_page:write_report", "pipeline.train.heldout_guesses:write_guesses")
 ANSWER_S = 120.0  # the longest that the server may take to answer, its imports included
 
 

@@ -50,7 +50,7 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--site", "ACCOUNT=$(id)"], "a word"),
         (["--site", "NODES=2", "--nodes", "4"], "twice"),
         (["--then", "bake"], "invalid choice"),
-        (["--then", "finetune"], "--set data.seq_len=64"),  # tiny has 64 positions
+        (["--then", "finetune", "--set", "model.positions=learned"], "--set data.seq_len=64"),  # tiny has 64 of them
         (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--seeds", "0"], "--seeds 0"),
         (["--then", "finetune", "--finetune-set", "optim.lrr=1"], "unknown key 'optim.lrr'"),
         (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--task-data", "/none"], "no such folder"),

@@ -60,6 +60,9 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path, corpus: Path)
     assert summary["clipped_fraction"] == pytest.approx(sum(row["clipped"] for row in train) / 50)
     assert summary["heldout_unigram_entropy_nats"] == open_corpus(corpus).manifest.heldout_unigram_entropy_nats
     assert summary["tokens"] == 50 * 16 * 32
+    assert [row.get("heldout_by_frequency") for row in evaluations] == [None] * 4 + [summary["heldout_by_frequency"]]
+    sentences = json.loads((two_ranks / "guesses.json").read_text())["sentences"]
+    assert len(sentences) == 10
     assert summary["world_size"] == 2
     assert summary["versions"]["torch"]
     assert {p.name for p in (two_ranks / "checkpoints").iterdir()} >= {"latest", "step-00000010", "step-00000050"}
@@ -67,6 +70,8 @@ def test_a_run_leaves_everything_that_explains_it(two_ranks: Path, corpus: Path)
     assert json.loads((two_ranks / "ds_config.json").read_text())["gradient_clipping"] == 0.0
     page = (two_ranks / "report.html").read_text()
     assert not re.search(r'(src|href)="(https?:)?//', page)
+    assert "Held-out loss by token frequency" in page
+    assert page.count('class="guess') >= 50
     assert [row["step"] for row in train] == list(range(1, 51))
     assert [row["step"] for row in evaluations] == [10, 20, 30, 40, 50]
 
@@ -88,6 +93,12 @@ def test_world_size_and_stage_do_not_change_the_losses(
     for ours, theirs in zip(rows(tmp_path / "run")[0], rows(two_ranks)[0], strict=True):
         for key in ("loss", "param_norm", "grad_norm", "clip_threshold"):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
+    ours, theirs = (rows(run)[1][-1]["heldout_by_frequency"]["bins"] for run in (tmp_path / "run", two_ranks))
+    assert len(ours) == len(theirs) == 10
+    for our, their in zip(ours, theirs, strict=True):
+        for shown in ("mask", "visible"):
+            assert our.pop(shown) == pytest.approx(their[shown], rel=1e-4)
+        assert our.items() < their.items()  # what is in the bin
 
 
 def test_the_same_command_again_says_it_is_done_and_changes_nothing(two_ranks: Path, pretrain: Pretrain) -> None:
