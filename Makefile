@@ -16,7 +16,7 @@ WORKERS ?= $(shell echo $$((1 + ($(CORES) < 4 ? $(CORES) : 4))))
 OMP_NUM_THREADS ?= $(shell echo $$(($(CORES) > $(RANKS) ? $(CORES) / $(RANKS) : 1)))
 
 RUN_PINS   := requirements.txt
-TEST_PINS  := requirements.txt tests/requirements.txt
+TEST_PINS  := requirements.txt tests/requirements.txt pipeline/export/requirements.txt
 RUN_STAMP  := $(VENV)/installed-run-$(shell cat $(RUN_PINS) | cksum | cut -d ' ' -f 1)
 TEST_STAMP := $(VENV)/installed-test-$(shell cat $(TEST_PINS) | cksum | cut -d ' ' -f 1)
 

@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal, TypeAlias
 
 from preprocessing import help_texts
@@ -55,6 +55,7 @@ def _verb(verbs: Verbs, name: str, function: Any, summary: str) -> Parser:
         epilog=help_texts.EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the line breaks of the texts
     )
+    verb.is_for(work_counts=name != "inspect")  # what `inspect` prints is what it is for
     verb.set_defaults(run=function)
     return verb
 
@@ -79,11 +80,8 @@ def _add_inspect(verbs: Verbs) -> None:
 
 
 def _say(line: str) -> None:
-    """Print. If nobody can listen any more (`… | head`, a full log), the work goes on in silence."""
-    try:
-        print(line, flush=True)
-    except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter's last flush must not fail)
+    """A line at once, for a reader who waits."""
+    print(line, flush=True)
 
 
 def _warn(line: str) -> None:
@@ -113,7 +111,7 @@ def run_tokenizer(args: argparse.Namespace) -> None:
         _say(f"{args.out}: already built with these sources and settings")
         return
     plan = plan_and_train(sources, args.out, settings, gates_of(args), workers=args.workers, say=_say)
-    _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {args.out} --task I/N")
+    _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {quote(str(args.out))} --task I/N")
 
 
 def run_shard(args: argparse.Namespace) -> None:

@@ -2,8 +2,11 @@
 
 SOURCES = """\
 A source is one of
-  PATH or LABEL=PATH   files, PATH may be a quoted glob: *.jsonl and *.parquet (a `text` column; `id` and `title` are kept),
-                       *.txt (a document a file), *.xml (a MediaWiki dump); .gz and .bz2 of all but Parquet
+  PATH or LABEL=PATH   files, PATH may be a quoted glob: *.jsonl, *.ndjson, *.json and *.parquet (a `text` column; `id` and
+                       `title` are kept), *.txt (a document a file), *.xml (a MediaWiki dump), wiki_00 (of WikiExtractor);
+                       .gz, .bz2, .xz and .zst of all but Parquet
+  PATH#COLUMN          the same of files whose text is in another column than `text`
+  sentences:PATH       a sentence a line, an empty line between documents, as BookCorpus and BERT's own input are
   wikipedia[:CONFIG]   wikimedia/wikipedia on the Hugging Face hub (CONFIG: 20231101.en)
   books[:ID]           a set of books on the hub
   hf:ID[:CONFIG][@REVISION][#COLUMN]   any other set, or a local folder of one; LABEL=hf:… names it

@@ -41,6 +41,7 @@ def make_parser() -> cli.Parser:
         ("status", "where each stage of a run is", STATUS, run_status),
     ):
         verb = verbs.add_parser(name, help=summary, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        verb.is_for(work_counts=name == "submit")  # what is queued is queued
         verb.set_defaults(run=run)
         verb.add_argument("--run", dest="run_dir", required=True, type=Path, metavar="DIR", help="the run's directory")
         if name == "submit":
@@ -55,6 +56,13 @@ def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", required=True, type=Path, metavar="DIR", help="the corpus: there, or to be built from --source")
     verb.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe"
+    )
+    verb.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="begin with the weights of this run, or of a checkpoint of it",
     )
     verb.add_argument("--fresh", action="store_true", help="put the run that is there aside, once, and begin anew")
     verb.add_argument(
@@ -111,6 +119,7 @@ def run_submit(args: argparse.Namespace) -> None:
             site=read_site(args.site_file, [*args.site, *named]),
             overrides=tuple(args.overrides),
             fresh=args.fresh,
+            start_from=args.start_from,
             sources=tuple(args.sources),
             build=request.words(args.build),
             tasks=args.tasks,

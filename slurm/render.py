@@ -122,6 +122,8 @@ def _gpu_options(site: Site, count: int) -> list[str]:
 def _training_values(request: Request) -> Values:
     site = request.site
     more = [word for override in request.overrides for word in ("--set", override)]
+    if request.start_from is not None:
+        more = ["--from", str(request.start_from), *more]
     values: dict[str, str | int | tuple[str, ...]] = {
         "recipe": request.recipe,
         "data": str(request.data),
@@ -150,7 +152,7 @@ def _single_values(request: Request, stage: str) -> Values:
         data = ("--data", str(request.task_data)) if request.task_data else ()
         more = ("--seeds", str(request.seeds), *data, *words)
         return {"run": str(request.run), "data": str(request.data), "tasks": request.tasks_after, "more": more}
-    return {"run": str(request.run), **({"data": str(request.data)} if stage == "evaluate" else {})}
+    return {"run": str(request.run), "data": str(request.data)}  # evaluate, export
 
 
 def _single_options(request: Request, stage: str) -> list[str]:

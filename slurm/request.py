@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
-from pipeline.run.directory import check_run, run_file
+from pipeline.run.started_from import check_is_another
 from pipeline.tasks.examples import TASKS, TaskName
 from pipeline.tasks.files import files_of
 from preprocessing.build.options import parse_build_options, settings_of
@@ -26,7 +26,7 @@ THEN = ("evaluate", "finetune", "export", "memory")
 HOST_BYTES = 1_000_000_000  # of each rank beside what the dry run counts: interpreter, libraries, batches
 CHECKPOINTS_FREE = 2  # the disk must hold so many more
 _PATH = re.compile(r'[^\x00-\x1f\x7f"\\%]+')
-_SWEEP_VALUE = re.compile(r"[\w.+-]+")
+_SWEEP_VALUE = re.compile(r"[\w.+-]+|\[[\w.+,-]*\]|[\w./+-]+")  # a word, a list, a path
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Request:
     site: Site
     overrides: tuple[str, ...] = ()
     fresh: bool = False
+    start_from: Path | None = None
     sources: tuple[str, ...] = ()
     build: tuple[str, ...] = ()
     tasks: int = 16
@@ -69,17 +70,33 @@ class Request:
     def elements(self) -> dict[str, tuple[str, ...]]:
         """Of a sweep: the name of each run, below `run`, and its settings."""
         axes = [_axis(axis) for axis in self.sweep]
-        return {",".join(settings): settings for settings in itertools.product(*axes)}
+        chosen = [dict(choice) for choice in itertools.product(*(axis.items() for axis in axes))]
+        return {",".join(settings): tuple(settings.values()) for settings in chosen}
 
 
-def _axis(text: str) -> tuple[str, ...]:
+def _axis(text: str) -> dict[str, str]:
+    """The settings of one --sweep by the names that they have in a directory's name."""
     key, equals, values = text.partition("=")
     if not equals or not re.fullmatch(r"\w+\.[\w.]+", key):
         raise ValueError(f"--sweep {text}: expected section.key=VALUE,VALUE,…, for example --sweep optim.lr=0.1,0.2")
-    for value in values.split(","):
+    named: dict[str, str] = {}
+    for value in re.split(r",(?![^\[]*\])", re.sub(r",\s+", ",", values)):  # at the commas that are not within a list
         if not _SWEEP_VALUE.fullmatch(value):
-            raise ValueError(f"--sweep {text}: {value!r} is to be a part of a directory's name: letters, digits and . + - _")
-    return tuple(f"{key}={value}" for value in values.split(","))
+            raise ValueError(
+                f"--sweep {text}: {value!r} is to be a part of a directory's name: letters, digits and . + - _, a list of such "
+                "words in [], or a path of them"
+            )
+        name = f"{key}={re.sub(r'[,/]', '_', value.strip('[]/')) or 'none'}"
+        if name in named:
+            raise ValueError(f"--sweep {text}: two runs would be called {name}: give each value once, under a name of its own")
+        named[name] = _absolute(f"{key}={value}")
+    return named
+
+
+def _absolute(setting: str) -> str:
+    """A setting KEY=VALUE; if the value is the path of a file (train.ds_config), as it is from any directory."""
+    key, equals, value = setting.partition("=")
+    return f"{key}={Path(value).absolute()}" if value.endswith(".json") and Path(value).is_file() else setting
 
 
 def check(request: Request) -> dict[str, Any]:
@@ -91,11 +108,13 @@ def check(request: Request) -> dict[str, Any]:
         raise ValueError("--build says how a corpus is to be built: give --source, too, or leave it out")
     if request.tasks < 1 or request.at_most < 0:
         raise ValueError(f"--tasks {request.tasks} --at-most {request.at_most}: expected at least 1 and 0 (no limit)")
-    if "export" in request.then and (export := request.run.with_name(request.run.name + ".safetensors")).exists():
+    if "export" in request.then and (export := request.run.with_name(request.run.name + ".hf")).exists():
         raise ValueError(f"{export}: exists already, where --then export would write; move it away")
     if "finetune" in request.then:
         _check_finetuning(request)
     elements = request.elements() if request.sweep else {"": ()}
+    if request.start_from is not None:
+        check_is_another(request.start_from, request.run)
     figures = [_figures(request, name, settings) for name, settings in elements.items()]
     return figures[0]
 
@@ -116,7 +135,7 @@ def _check_finetuning(request: Request) -> None:
 
 
 def _check_paths(request: Request) -> None:
-    for option, path in (("--data", request.data), ("--run", request.run)):
+    for option, path in (("--data", request.data), ("--run", request.run), ("--from", request.start_from or request.run)):
         if not _PATH.fullmatch(str(path)):
             raise ValueError(f'{option} {str(path)!r}: sbatch cannot take a path with a control character, ", % or \\')
     if not request.run.name:
@@ -156,9 +175,9 @@ def _figures_of_corpus(request: Request, config: RunConfig, run_dir: Path) -> di
     corpus = open_corpus(request.data, verify="sizes")
     if request.sources:
         _check_built(request, corpus)
-    if not request.fresh:
-        check_run(run_dir, run_file(config, request.recipe, corpus))
-    return dry_run(config, request.recipe, request.data, None, request.site.world_size, verify="sizes")
+    there = None if request.fresh else run_dir
+    world_size, start_from = request.site.world_size, request.start_from
+    return dry_run(config, request.recipe, request.data, there, world_size, verify="sizes", start_from=start_from)
 
 
 def _check_built(request: Request, corpus: Corpus) -> None:
@@ -227,8 +246,15 @@ def time_lines(request: Request, figures: dict[str, Any]) -> list[str]:
 def with_absolute_paths(request: Request) -> Request:
     """Paths as they are from any directory: the job's log and its folder must not depend on where it was submitted."""
     recipe = str(Path(request.recipe).absolute()) if request.recipe.endswith(".toml") else request.recipe
-    task_data = request.task_data and request.task_data.absolute()
-    return replace(request, recipe=recipe, data=request.data.absolute(), run=request.run.absolute(), task_data=task_data)
+    return replace(
+        request,
+        recipe=recipe,
+        data=request.data.absolute(),
+        run=request.run.absolute(),
+        overrides=tuple(map(_absolute, request.overrides)),
+        start_from=request.start_from and request.start_from.absolute(),
+        task_data=request.task_data and request.task_data.absolute(),
+    )
 
 
 def words(text: str) -> tuple[str, ...]:

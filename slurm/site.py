@@ -72,7 +72,7 @@ def read_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
     values: dict[str, object] = {}
     if file is not None or path.exists():
         try:
-            lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+            lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a text file: {error}") from error
         values = _values((f"{path}:{number}", line) for number, line in lines)

@@ -88,7 +88,7 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
         "evaluate": folder / "evaluation.json",
         "memory": folder / "memory.html",
         "finetune": run_dir.with_name(f"{run_dir.name}.finetuned") / "scorecard.html",
-        "export": run_dir.with_name(f"{run_dir.name}.safetensors"),
+        "export": run_dir.with_name(f"{run_dir.name}.hf"),
     }
     result = results.get(stage)
     return f"{result} is there" if result and result.exists() else _last_line(log)

@@ -34,6 +34,7 @@ FLOORS = (
     "pipeline.finetune",
     "pipeline.verify",
     "pipeline.report",
+    "pipeline.export",
     "pipeline.verbs",
     "pipeline",
     "preprocessing.__main__",

@@ -19,7 +19,7 @@ def newest(run_dir: Path, complain: Callable[[str], None], ranks: Ranks = ALONE)
     names = _names(run_dir, ranks)
     for name in names:
         try:
-            return ranks.together(partial(_verified, run_dir / CHECKPOINTS / name, ranks))
+            return ranks.together(partial(verified, run_dir / CHECKPOINTS / name, ranks))
         except ValueError as error:
             if _deleted_meanwhile(run_dir, name, ranks):
                 return newest(run_dir, complain, ranks)
@@ -42,7 +42,8 @@ def _deleted_meanwhile(run_dir: Path, name: str, ranks: Ranks) -> bool:
     return bool(names) and name not in names
 
 
-def _verified(directory: Path, ranks: Ranks) -> Checkpoint:
+def verified(directory: Path, ranks: Ranks) -> Checkpoint:
+    """The checkpoint of a directory, each rank hashing its share of the files; ValueError if its share is not whole."""
     found = Checkpoint(directory)
     found.verify(ranks.rank, ranks.size)
     return found

@@ -3,7 +3,7 @@
 From a balanced start a run depends on lr and weight decay through their product alone: multiplying lr by c² and dividing weight
 decay by c² rescales the weights by c (the rescaling equivalence of SGD on a scale invariant loss), and a balanced start puts
 them at that scale. The budget says by how much the weights of the start are forgotten: of their length exp(-budget/2) is left
-at the end of a linear decay. It stays as it is when a run gets longer.
+at the end of a linear decay. It stays as it is when a run gets longer. A run of fewer than ten steps a unit spends less.
 """
 
 import math
@@ -14,6 +14,7 @@ from pipeline.config.schema import OptimConfig, TrainConfig
 
 BUDGET = "decay_budget"
 MOST_STEPS = 10**18
+MOST_OF_A_STEP = 0.1  # of the weights: a trial of a few steps does not spend its whole budget (what it spends is printed)
 RATIO = 64.0  # lr / weight_decay where neither is given: of no consequence from a balanced start
 
 
@@ -50,12 +51,7 @@ def spend_decay_budget(values: dict[str, Any], where: str) -> None:
     steps = train.get("steps", TrainConfig().steps) if isinstance(train, dict) else None
     if type(steps) is not int or not 1 <= steps < MOST_STEPS or not all(_is_above_zero(value) for value in given.values()):
         return  # the configuration's own check names it
-    if budget >= steps:
-        raise ValueError(
-            f"{where}: optim.{BUDGET} = {budget} in train.steps = {steps} would erase the weights in a step: expected a budget "
-            "below the steps; give the run more steps or a smaller budget"
-        )
-    product = budget / steps
+    product = min(budget / steps, MOST_OF_A_STEP)
     lr = given.get("lr", product / given["weight_decay"] if "weight_decay" in given else math.sqrt(product * RATIO))
     optim |= {"lr": lr, "weight_decay": given.get("weight_decay", product / lr)}
 

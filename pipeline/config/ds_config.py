@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config.batch import BatchArithmetic
 from preprocessing.base.command_line import nearest
+from preprocessing.base.files import user_text
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
 OFFLOAD_KEYS: dict[str, type] = {"device": str, "pin_memory": bool}
@@ -61,8 +62,8 @@ def load_ds_config(name: str) -> dict[str, Any]:
         known = sorted(p.stem for p in DS_CONFIGS.glob("*.json"))
         raise ValueError(f"train.ds_config: no file {path}: {nearest(name, known)}, or the path of a .json file")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = json.loads(user_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("zero_optimization"), dict):
         raise ValueError(f'{path}: expected an object with "zero_optimization": {{"stage": …}}')
@@ -111,6 +112,9 @@ def _check_keys(path: Path, section: dict[str, Any], prefix: str, legal: dict[st
             raise ValueError(f"{path}: unknown key {prefix + key!r}; {nearest(key, legal)}")
         if legal[key] is not object and type(value) is not legal[key]:
             raise ValueError(f"{path}: {prefix}{key} = {value!r}, expected {legal[key].__name__}")
+        least = 0 if key.startswith("stage") else 1  # the stage, and stage 3's limits
+        if type(value) is int and not least <= value < 2**63:
+            raise ValueError(f"{path}: {prefix}{key} = {value}, expected a number of at least {least}, below 2**63")
 
 
 def precision(mechanics: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pipeline.config.decay_budget import spend_decay_budget, without_outdone
 from pipeline.config.refusal import refusal, unknown_key
 from pipeline.config.schema import RunConfig
 from preprocessing.base.command_line import nearest
+from preprocessing.base.files import user_text
 
 RECIPES = Path(__file__).parent / "recipes"
 EXTENDS = "extends"
@@ -66,8 +67,8 @@ def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
     the name that errors give to them."""
     path, where = files[-1], "recipe " + " extends ".join(file.name for file in files)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        values = tomllib.loads(user_text(path))
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     legal = [*RunConfig.model_fields, EXTENDS]
     for key in values:

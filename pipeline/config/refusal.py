@@ -47,6 +47,8 @@ def _limit(kind: str, context: dict[str, Any]) -> str | None:
             return f"expected a number above {context['gt']:g}" if context["gt"] else "expected a number above zero"
         case "greater_than_equal":
             return f"at least {context['ge']:g}" if context["ge"] else "expected a number not below zero"
+        case "less_than_equal":
+            return f"expected at most {context['le']:g}"
         case "less_than":
             return f"expected a number below {context['lt']:g}"
         case "finite_number":

@@ -8,6 +8,7 @@ A rule raises ValueError. That of a field says what is expected of it, for `load
 of a section names its keys in full.
 """
 
+import itertools
 import math
 from typing import Annotated, Any, Literal, Self
 
@@ -42,6 +43,7 @@ PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValida
 NonNegativeNumber = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_as_float)]
 PositiveOrInfinite = Annotated[float, Field(gt=0), BeforeValidator(_as_float), PlainSerializer(_as_plain)]
 Fraction = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), BeforeValidator(_as_float)]
+LEAST_TIMEOUT_S = 1.0  # below it a machine that is merely busy looks lost
 Betas = Annotated[tuple[Fraction, Fraction], Field(strict=False)]  # not strict: TOML and JSON have lists
 
 
@@ -143,17 +145,26 @@ class BatchConfig(Section):
 class ScheduleConfig(Section):
     """Learning rate over the run: linear warm-up, then the named decay (pipeline/optim/schedules.py)."""
 
-    decay: Literal["linear", "step", "constant"] = "linear"  # to 0 at the end, by a factor at milestones, or not at all
+    # to 0 at the end, by a factor at milestones, not at all, or to 0 in the last part alone (warm-up, stable, decay)
+    decay: Literal["linear", "step", "constant", "wsd"] = "linear"
     warmup_steps: NonNegativeInt = 0  # in which the rate rises from 0; 0: it starts at its peak
     # of `step`: fractions of the run at which the rate falls
     milestones: Annotated[tuple[PositiveNumber, ...], Field(strict=False, validate_default=True)] = ()
-    factor: PositiveNumber = 0.1  # of `step`: what it is multiplied by at each milestone
+    factor: Annotated[PositiveNumber, Field(le=1)] = 0.1  # of `step`: what it is multiplied by at each milestone
+    decay_fraction: Fraction = 0.1  # of `wsd`: the last part of the run, in which the rate falls
 
     @field_validator("milestones")
     @classmethod
     def _milestones_are_within_the_run(cls, milestones: tuple[float, ...], others: ValidationInfo) -> tuple[float, ...]:
-        if others.data.get("decay") == "step" and not (milestones and all(milestone < 1 for milestone in milestones)):
+        decay = others.data.get("decay")
+        if decay == "step" and not (milestones and all(milestone < 1 for milestone in milestones)):
             raise ValueError("fractions of the run, between 0 and 1")
+        if decay == "step" and any(after <= before for before, after in itertools.pairwise(milestones)):
+            raise ValueError("fractions of the run in rising order, each once")
+        if decay in ("linear", "constant", "wsd") and milestones:
+            raise ValueError(
+                f"milestones are of decay = 'step', and decay is {decay!r} here: leave them out, or set them to []"
+            )
         return milestones
 
 
@@ -212,7 +223,8 @@ class TrainConfig(Section):
     # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once (pipeline/optim/groups.py)
     update_elements: NonNegativeInt = 1_000_000
     split_masters: bool = True  # in bf16: fp32 masters as bf16 parameters and 16 bits more (ZeRO 1-3, not offloaded)
-    timeout_s: PositiveNumber = 300.0  # a run that gets no further for so long ends, and says which rank is to blame
+    # a run that gets no further for so long ends, and says which rank is to blame
+    timeout_s: Annotated[PositiveNumber, Field(ge=LEAST_TIMEOUT_S)] = 300.0
     max_nonfinite_steps: PositiveInt = 5  # so many skipped steps in a row end the run with an error
 
 
@@ -272,6 +284,11 @@ class RunConfig(Section):
             if schedule.warmup_steps >= self.train.steps:
                 raise ValueError(
                     f"{name}.schedule.warmup_steps = {schedule.warmup_steps} is not below train.steps = {self.train.steps}"
+                )
+            if schedule.decay == "wsd" and schedule.warmup_steps > self.train.steps * (1 - schedule.decay_fraction):
+                raise ValueError(
+                    f"{name}.schedule.warmup_steps = {schedule.warmup_steps} reaches into the decay, the last "
+                    f"{schedule.decay_fraction:g} of train.steps = {self.train.steps}: lower it or the decay_fraction"
                 )
         return self
 

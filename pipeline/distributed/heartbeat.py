@@ -87,6 +87,11 @@ def is_collective_error(error: BaseException | None) -> bool:
     return isinstance(error, DistError) or "gloo" in str(error) or is_collective_error(error.__cause__ or error.__context__)
 
 
+def rank_0_holds_store() -> bool:
+    """Does rank 0's process hold the rendezvous store? Under torchrun its agent does, and says so to its workers."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
+
+
 Request = tuple[Callable[[Store], Any], Future[Any]]  # a question to the store, and where its answer goes
 
 
@@ -97,16 +102,20 @@ class HeartbeatStore:
     limit, and a connection that is shared blocks while anybody waits on it.
 
     `first`: every rank's first heartbeat. `lost`: the store is gone. `verdict`: why some rank is ending the run, if one is.
-    Raises ValueError if not all ranks have come within `start_s`; on the lowest of those that came it is a RankError, which
-    the command line prints.
+    Raises RankError if the store does not answer at the start; ValueError if not all ranks have come within `start_s`, on the
+    lowest of those that came a RankError, which the command line prints.
     """
 
     def __init__(self, world: World, start_s: float, interval_s: float, heartbeat: Callable[[], Heartbeat]) -> None:
         self.world, self.start_s, self.interval_s, self.heartbeat = world, start_s, interval_s, heartbeat
         self.lost, self.verdict = False, ""
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._store = self._connect()
-        self._publish()
+        try:
+            self._store = self._connect(start_s)
+            self._publish()
+        except RuntimeError as error:
+            place, reason = f"{world.master_address}:{world.master_port}", str(error).splitlines()[0]
+            raise RankError(f"rank {world.rank}: the rendezvous store at {place} does not answer: {reason}") from error
         self.first = self._wait_for_all()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -130,9 +139,9 @@ class HeartbeatStore:
     def _keys(self) -> list[str]:
         return [str(rank) for rank in range(self.world.size)]
 
-    def _connect(self) -> Store:
+    def _connect(self, limit_s: float) -> Store:
         """A connection whose keys are of this attempt alone: torchrun's store is the same for all attempts."""
-        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=self.start_s)
+        address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=limit_s)
         store = TCPStore(address, port, None, is_master=False, timeout=limit, wait_for_workers=False)
         attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
         return PrefixStore("/".join(("heartbeat", *attempt)), store)
@@ -182,7 +191,8 @@ class HeartbeatStore:
             # Refused at once where TCPStore would try again and again, and fill standard error.
             address = (self.world.master_address, self.world.master_port)
             socket.create_connection(address, ANSWER_INTERVALS * self.interval_s).close()
-            self._store = self._connect()
+            # A process that is ending still takes connections, which its store no longer answers.
+            self._store = self._connect(ANSWER_INTERVALS * self.interval_s)
         except (OSError, RuntimeError):
             return False
         return True

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 HOSTS_VARIABLE = "PIPELINE_HOSTS"  # a SLURM job's nodes, expanded: slurm/job.sh sets it, for a container has no scontrol
+FIRST_SPECIAL_STEP = 2**32 - 16  # slurm.h: 0xfffffffa interactive, 0xfffffffb batch script, 0xfffffffc extern, …
 INTERFACE_VARIABLE = "GLOO_SOCKET_IFNAME"
 
 
@@ -37,14 +38,22 @@ def is_launched(environment: Mapping[str, str]) -> bool:
 
 
 def _is_srun(environment: Mapping[str, str]) -> bool:
-    return "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment
+    return "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment and not is_shell_of_allocation(environment)
+
+
+def is_shell_of_allocation(environment: Mapping[str, str]) -> bool:
+    """Is this step no srun's, but the shell of an interactive allocation (salloc) or a batch script? SLURM numbers such steps
+    from the top, and gives them the allocation's SLURM_NTASKS, though there is one process."""
+    step = environment.get("SLURM_STEP_ID", "")
+    return step.isdigit() and int(step) >= FIRST_SPECIAL_STEP
 
 
 def world_from(environment: Mapping[str, str]) -> World:
     """The world that the launcher describes in `environment`.
 
     torchrun and `deepspeed` set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; srun sets SLURM_PROCID and the
-    like, the master being the step's first node and the port a function of the job id. With neither it is one process.
+    like, the master being the step's first node and the port a function of the job id. With neither it is one process, and so
+    is the shell of an allocation.
     Raises ValueError if a launcher has set some of the variables but not all, or to something that is no number.
     """
     if "RANK" in environment or "WORLD_SIZE" in environment:

@@ -31,6 +31,7 @@ from pipeline.distributed.heartbeat import (
     ended_line,
     is_collective_error,
     lost_line,
+    rank_0_holds_store,
     silent_ranks,
     stuck_line,
 )
@@ -175,7 +176,7 @@ class Watchdog:
         longer than `limit_s`."""
         until_s = time.monotonic() + limit_s
         self._main.ended = True
-        holds = self._store is not None and self.world.is_main and _rank_0_holds_store()
+        holds = self._store is not None and self.world.is_main and rank_0_holds_store()
         if not holds:
             self._closed.set()  # once all have left, the store may go
         with contextlib.suppress(OSError):  # without a store there is nobody to tell
@@ -219,14 +220,14 @@ class Watchdog:
 
     def _launcher_is_gone(self, launcher: int) -> bool:
         orphan = is_launched(os.environ) and os.getppid() != launcher
-        agent_lost = self._store is not None and self._store.lost and not _rank_0_holds_store()
+        agent_lost = self._store is not None and self._store.lost and not rank_0_holds_store()
         return orphan or agent_lost
 
     def _problem(self) -> str | None:
         """What is wrong with the run, in one line, if anything is."""
         if self._store and self._store.verdict:
             return self._store.verdict
-        if self._store and self._store.lost and _rank_0_holds_store():
+        if self._store and self._store.lost and rank_0_holds_store():
             return self._store_problem()
         return self._dead_neighbours() or (self.verdict() if self._main.quiet_s > self.timeout_s else None)
 
@@ -256,7 +257,7 @@ class Watchdog:
     def _store_problem(self) -> str:
         how = "is gone" if self._store and self._store.lost else "does not answer"
         here = f"rank {self.world.rank} is at {self._main.where}"
-        if _rank_0_holds_store():
+        if rank_0_holds_store():
             return f"lost {describe_ranks([0], self._first)}: the rendezvous store in its process {how}; {here}"
         where = f"{self.world.master_address}:{self.world.master_port}"
         return f"lost the launcher on the first node: its rendezvous store at {where} {how}; {here}"
@@ -274,8 +275,3 @@ class Watchdog:
                 time.sleep(LINGER_INTERVALS * self.interval_s)
         finally:
             os._exit(1)
-
-
-def _rank_0_holds_store() -> bool:
-    """Does rank 0's process hold the rendezvous store? Under torchrun its agent does, and says so to its workers."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)

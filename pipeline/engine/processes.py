@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,14 +14,18 @@ from torch import Tensor
 
 from pipeline.distributed.launch import World, device_index, export
 from pipeline.distributed.ranks import Ranks
+from pipeline.distributed.rendezvous import come_together
 from pipeline.engine.deepspeed_import import deepspeed, deepspeed_logger, deepspeed_torch_backend, quiet
 from pipeline.engine.deepspeed_internals import missing_name
 from preprocessing.base.command_line import RankError
 
 
-def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
+def start_processes(
+    world: World, collective_s: float = 600.0, asked_to_stop: Callable[[], bool] = lambda: False
+) -> torch.device:
     """Join the process group (nccl with a GPU, gloo without); returns this process's device. A collective for which
-    some rank does not come fails after `collective_s`."""
+    some rank does not come fails after `collective_s`, and so does the meeting before it (`come_together`, which says who is
+    missing). RankError if the group cannot be made; AskedToStop if `asked_to_stop()` says so while others are waited for."""
     export(world)
     deepspeed_logger.setLevel(logging.ERROR)  # its warnings are of what is done on purpose here: a client optimiser, a CPU
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls, each step
@@ -29,9 +34,15 @@ def start_processes(world: World, collective_s: float = 600.0) -> torch.device:
         raise missing_name("communication backend", "build_shm_op")
     vars(deepspeed_torch_backend)["build_shm_op"] = lambda: None
     device = _device(world)
-    with quiet():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        deepspeed.init_distributed(backend, timeout=timedelta(seconds=collective_s), verbose=False)
+    meeting = come_together(world, collective_s, asked_to_stop=asked_to_stop)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    try:
+        with quiet():
+            deepspeed.init_distributed(backend, timeout=timedelta(seconds=collective_s), verbose=False)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise RankError(f"rank {world.rank} of {world.size}: {backend} makes no process group: {reason}") from error
+    del meeting  # torch has a store of its own now
     return device
 
 

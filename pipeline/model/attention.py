@@ -1,4 +1,4 @@
-"""Scale invariant attention (paper section 3.2), the readable reference, and BERT's softmax attention.
+"""Scale invariant attention (paper section 3.2), and BERT's softmax attention.
 
 The paper's weights are ReLU(Q Kᵀ) over their row sum. Any power of them is as scale invariant, since the sum cancels it, too;
 powers 2 and 3 are sharper, and smooth where a score crosses 0.
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.homogeneity import has_degree
-from pipeline.model.normalise import row_norms
+from pipeline.model.relu_attention import ReluAttention
 
 
 @has_degree("N(ReLU(Q Kᵀ)^n) V", is_homogeneous=True)
@@ -24,27 +24,29 @@ def scale_invariant_attention(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, ma
 
     Degrees (x, x, x; x): the row sum cancels the scale of q and k, so no 1/sqrt(K) and no eps. A row whose scores are all
     <= 0 gives zeros, with zero gradients. Padding (mask 0) is removed by multiplication, never by adding to a score: a key of
-    zeros has scores of zero and weights of zero, and only one tensor [B, H, L, L] is kept for the backward pass.
+    zeros has scores of zero and weights of zero. Nothing of size [L, L] is kept for the backward pass (`relu_attention`).
     """
     if mask_BL is not None:
         k_BHLK = k_BHLK * mask_BL[:, None, :, None].to(k_BHLK.dtype)
     if power > 1:
         q_BHLK, k_BHLK = _shortened(q_BHLK, k_BHLK)
-    scores_BHLL = torch.relu(q_BHLK @ k_BHLK.transpose(-1, -2))
-    weights_BHLL = scores_BHLL
-    for _ in range(power - 1):
-        weights_BHLL = weights_BHLL * scores_BHLL
-    total_BHL1 = weights_BHLL.sum(dim=-1, keepdim=True)
-    # Dividing after the product with V touches K columns instead of L; an empty row is 0 / 1.
-    return (weights_BHLL @ v_BHLK) / torch.where(total_BHL1 > 0, total_BHL1, 1.0)
+    out_BHLK: Tensor = ReluAttention.apply(q_BHLK, k_BHLK, v_BHLK, power)
+    return out_BHLK
 
 
 def _shortened(q_BHLK: Tensor, k_BHLK: Tensor) -> tuple[Tensor, Tensor]:
-    """Every query divided by its length, the keys of a head by that of the longest: no power of a score then leaves the range
-    of numbers. The row sum cancels both, so they are constants for the gradient, which is exact without theirs."""
-    q_BHL1 = row_norms(q_BHLK.detach())[..., None].to(q_BHLK.dtype)
-    longest_BH11 = torch.linalg.vector_norm(k_BHLK.detach(), dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
-    return q_BHLK / q_BHL1, k_BHLK / torch.where(longest_BH11 > 0, longest_BH11, 1.0)
+    """Every query divided by about its length, the keys of a head by about that of the longest: no power of a score then leaves
+    the range of numbers. By powers of two, which rounds nothing. The row sum cancels both, so they are constants for the
+    gradient, which is exact without theirs."""
+    query_BHL1 = torch.linalg.vector_norm(q_BHLK.detach(), dim=-1, keepdim=True)
+    longest_key_BH11 = torch.linalg.vector_norm(k_BHLK.detach(), dim=-1, keepdim=True).amax(dim=-2, keepdim=True)
+    return q_BHLK * _inverse_power_of_two(query_BHL1), k_BHLK * _inverse_power_of_two(longest_key_BH11)
+
+
+def _inverse_power_of_two(length: Tensor) -> Tensor:
+    """2^-e with length = m·2^e, 1/2 <= m < 1; 1 for a length of 0."""
+    _, exponent = torch.frexp(length.float())
+    return torch.ldexp(torch.ones_like(length, dtype=torch.float32), -exponent).to(length.dtype)
 
 
 def attention_of(config: ModelConfig) -> Callable[..., Tensor]:

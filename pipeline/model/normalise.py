@@ -15,23 +15,26 @@ from pipeline.model.homogeneity import Row
 
 class _LayerNorm(torch.autograd.Function):
     """torch's own kernels, with 1/σ of a constant row put to 0: then both its output and its gradient are 0, without
-    another pass over the rows."""
+    another pass over the rows. Keeps its output, which whatever comes next keeps as well, and 1/σ, but not its input: the
+    gradient is that of normalising the output again, divided by σ."""
 
     @staticmethod
     def forward(ctx: Any, x_BLD: Tensor) -> Tensor:
         tiny = torch.finfo(x_BLD.dtype).tiny
-        y_BLD, mean_BL1, inverse_BL1 = torch.native_layer_norm(x_BLD, x_BLD.shape[-1:], None, None, tiny)
+        y_BLD, _, inverse_BL1 = torch.native_layer_norm(x_BLD, x_BLD.shape[-1:], None, None, tiny)
         inverse_BL1 = torch.where(inverse_BL1 < 0.5 * tiny**-0.5, inverse_BL1, 0.0)  # a constant row's is tiny**-0.5
-        ctx.save_for_backward(x_BLD, mean_BL1, inverse_BL1)
+        ctx.save_for_backward(y_BLD, inverse_BL1)
         return y_BLD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        x_BLD, mean_BL1, inverse_BL1 = ctx.saved_tensors
+        y_BLD, inverse_BL1 = ctx.saved_tensors
+        no_mean, no_change = torch.zeros_like(inverse_BL1), torch.ones_like(inverse_BL1)
         want = [True, False, False]
-        return torch.ops.aten.native_layer_norm_backward(
-            grads[0].contiguous(), x_BLD, x_BLD.shape[-1:], mean_BL1, inverse_BL1, None, None, want
+        dx_BLD: Tensor = torch.ops.aten.native_layer_norm_backward(
+            grads[0].contiguous(), y_BLD, y_BLD.shape[-1:], no_mean, no_change, None, None, want
         )[0]
+        return dx_BLD.mul_(inverse_BL1)
 
 
 def layer_norm(x_BLD: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) ->
     """Learning rate of update number `step` (0 is the first) of `total_steps`.
 
     Linear warm-up to `peak` over warmup_steps, then: `linear` falls to 0 at total_steps; `step` is multiplied by `factor`
-    at each milestone (a fraction of the run: the paper's are 0.6 and 0.9); `constant` stays.
+    at each milestone (a fraction of the run: the paper's are 0.6 and 0.9); `constant` stays; `wsd` stays until the last
+    `decay_fraction` of the run, in which it falls to 0 at total_steps (warm-up, stable, decay: Hu et al., MiniCPM, 2024).
     """
     if step < schedule.warmup_steps:
         return peak * (step + 1) / schedule.warmup_steps
@@ -15,6 +16,9 @@ def lr_at(step: int, peak: float, schedule: ScheduleConfig, total_steps: int) ->
         return peak * max(0.0, (total_steps - step) / (total_steps - schedule.warmup_steps))
     if schedule.decay == "step":
         return peak * schedule.factor ** sum(step >= round(m * total_steps) for m in schedule.milestones)
+    if schedule.decay == "wsd":
+        stable_steps = round((1 - schedule.decay_fraction) * total_steps)
+        return peak * min(1.0, max(0.0, (total_steps - step) / max(1, total_steps - stable_steps)))
     return peak
 
 

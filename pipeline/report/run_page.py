@@ -63,8 +63,8 @@ class Headline:
     entropy: float | None
 
 
-def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
-    """Write RUN/report.html about this run, beside the runs in `compare`, and return its path.
+def write_report(run_dir: Path, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
+    """Write a page about this run, beside the runs in `compare`, and return its path: `out`, or RUN/report.html.
 
     ValueError if one of the directories has no metrics to draw. The page is replaced whole or not at all.
     """
@@ -74,6 +74,7 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
         TEMPLATE,
         name=run.name,
         about=_about(run),
+        beginning=_beginning(run),
         unfinished=None if run.summary else _progress(run),
         headline=_headline(run),
         by_frequency=_by_frequency(run),
@@ -88,8 +89,12 @@ def write_report(run_dir: Path, compare: Sequence[Path] = ()) -> Path:
         command=command,
         versions=versions,
     )
-    path = run_dir / REPORT
-    write_whole(path, document.encode())
+    path = out or run_dir / REPORT
+    try:
+        write_whole(path, document.encode())
+    except OSError as error:
+        remedy = "--out FILE puts the page elsewhere" if out is None else "give another --out FILE"
+        raise ValueError(f"{path}: {error.strerror}; {remedy}") from error
     return path
 
 
@@ -97,6 +102,12 @@ def _about(run: Run) -> list[str]:
     """Recipe and description, as far as they are known."""
     known = (run.summary.get("recipe") or run.made_from.get("recipe"), run.config.get("description"))
     return [str(words) for words in known if words]
+
+
+def _beginning(run: Run) -> str | None:
+    """Whose weights the run began with, if not its own."""
+    record = run.made_from.get("started_from")
+    return f"step {record.get('step')} of {record.get('checkpoint')}" if isinstance(record, dict) else None
 
 
 def _progress(run: Run) -> str:

@@ -19,8 +19,12 @@ class Figure:
 # In the order of the table; other keys of a summary follow as they are.
 FIGURES = {
     "recipe": Figure("Recipe", "", "the named experiment the run started from"),
+    "started_from_checkpoint": Figure("Started from", "", "the checkpoint whose weights the run began with"),
+    "started_from_step": Figure("Started from step", "", "the updates that those weights had behind them"),
+    "started_from_manifest_sha256": Figure("Its manifest", "", "sha256, which says exactly which checkpoint it was"),
     "parameters": Figure("Parameters", "", "trained numbers, encoder and head together"),
     "steps": Figure("Steps", "", "updates of the weights"),
+    "extended_from_steps": Figure("Extended from", "", "the lengths that the run had before it was made longer"),
     "tokens": Figure("Tokens", "", "positions of all batches together, repeats included"),
     "final_train_loss": Figure("Training loss", "nats", "mean over the last twentieth of the run"),
     "heldout_loss": Figure("Held-out loss", "nats", "per predicted token, on text the model never trained on"),

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.config.load import as_dict, from_dict
 from pipeline.config.schema import RunConfig
+from pipeline.run.extension import EXTENSIONS, extended, lengths, put_summary_aside
 from preprocessing.base.files import WRITING
 from preprocessing.base.json_file import read_object, write_object
 from preprocessing.corpus.reader import Corpus
@@ -25,6 +26,7 @@ PACKAGES = ("torch", "deepspeed", "numpy", "pyarrow", "sentencepiece", "safetens
 
 LOCK = ".lock"
 RUN_FILE_KEYS = ("data", "corpus_sha256", "tokenizer_sha256", "config")
+STARTED_FROM = "started_from"  # in config.json: whose weights the run began with, if not its own
 
 FINE_TUNED_FROM = ("task_data_sha256", "weights_sha256")  # a fine-tuning's file has these, too
 
@@ -49,8 +51,9 @@ FREE_TO_CHANGE = {
 }
 
 
-def run_file(config: RunConfig, recipe: str, corpus: Corpus) -> dict[str, Any]:
-    """The contents of RUN/config.json: what is trained on what. Each checkpoint holds the same."""
+def run_file(config: RunConfig, recipe: str, corpus: Corpus, started_from: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The contents of RUN/config.json: what is trained on what, from whose weights (`started_from.Weights.record`; None: its
+    own). Each checkpoint holds the same, and what `open_run` added when the run was extended."""
     return {
         "recipe": recipe,
         "data": str(Path(corpus.directory).resolve()),
@@ -58,6 +61,7 @@ def run_file(config: RunConfig, recipe: str, corpus: Corpus) -> dict[str, Any]:
         "tokenizer_sha256": corpus.manifest.tokenizer_sha256,
         "vocab_size": corpus.vocab_size,
         "config": as_dict(config),
+        **({} if started_from is None else {STARTED_FROM: dict(started_from)}),
     }
 
 
@@ -83,29 +87,57 @@ def _git_commit() -> str:
         return "unknown: git does not answer"
 
 
-def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False) -> IO[str]:
-    """Make the directory RUN, or check that the one there belongs to this run (`check_run`) and leave it as it is. With `fresh`
-    an existing run is archived first (`archive_run`). Returns the open lock file: while the process holds it, no other process
-    trains this run."""
+def open_run(run_dir: Path, wanted: Mapping[str, Any], fresh: bool = False, say: Callable[[str], None] = print) -> IO[str]:
+    """Make the directory RUN, or check that the one there belongs to this run (`check_run`), and note what is new: a longer
+    training, another place of the corpus. With `fresh` an existing run is archived first (`archive_run`). Returns the open lock
+    file: while the process holds it, no other process trains this run."""
+    made_from = dict(wanted)
     if not fresh:
-        check_run(run_dir, wanted)
+        made_from = check_run(run_dir, wanted)
     elif not is_empty(run_dir):
         archive_run(run_dir.resolve())
     run_dir.resolve().mkdir(parents=True, exist_ok=True)  # where a link points at, if RUN is one
     held = lock(run_dir)
-    if not (run_dir / "config.json").exists():
-        write_object(run_dir / "config.json", wanted)
+    path = run_dir / "config.json"
+    if path.exists():
+        _note(path, made_from, say)
+    else:
+        write_object(path, made_from)
     return held
 
 
+def _note(path: Path, made_from: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Put into config.json what is new, and say it; the settings that are free to change stay those of the first start."""
+    there = read_object(path, required=RUN_FILE_KEYS)
+    news = {}
+    if there["data"] != made_from["data"]:
+        news["data"] = made_from["data"]
+        say(f"the corpus of {path.parent} is {made_from['data']} now (it was {there['data']}): noted")
+    if there.get(EXTENSIONS) != made_from.get(EXTENSIONS):
+        last = made_from[EXTENSIONS][-1]
+        steps = made_from["config"]["train"]["steps"]
+        news[EXTENSIONS] = made_from[EXTENSIONS]
+        news["config"] = {**there["config"], "train": {**there["config"]["train"], "steps": steps}}
+        say(f"{path.parent} is extended from {last['steps']} steps to {steps}, at step {last['at_step']}: noted")
+        put_summary_aside(path.parent, last["steps"])
+    if news:
+        write_object(path, {**there, **news})
+
+
 def archive_run(run_dir: Path) -> Path:
-    """Rename RUN to the first free name of RUN.1, RUN.2, … and return it. ValueError if RUN is not a run directory, or is being
-    trained."""
+    """Rename RUN to the first free name of RUN.1, RUN.2, … and return it. ValueError if RUN is not a run directory, is being
+    trained, or cannot be renamed."""
     if not (run_dir / "config.json").is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
     with lock(run_dir, wait_s=0):
         aside = next(path for n in itertools.count(1) if not (path := run_dir.with_name(f"{run_dir.name}.{n}")).exists())
-        run_dir.rename(aside)
+        try:
+            run_dir.rename(aside)
+        except OSError as error:  # a mount point, a parent that cannot be written to
+            what = "a mount point cannot be renamed" if os.path.ismount(run_dir) else error.strerror
+            raise ValueError(
+                f"--fresh cannot put {run_dir} aside as {aside}: {what}; give another --run, such as {run_dir / 'new'}"
+            ) from error
     print(f"--fresh: the run that was there is {aside} now", flush=True)
     return aside
 
@@ -136,26 +168,31 @@ def lock(run_dir: Path, wait_s: float = 60.0) -> IO[str]:
     return file
 
 
-def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> None:
-    """ValueError unless RUN can be made, or is a run of the same configuration and corpus; the message names what differs.
+def check_run(run_dir: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The run file to go on with: `wanted` and what the run there says of its past. ValueError unless RUN can be made, or is a
+    run of the same configuration and corpus; the message names what differs.
 
     `wanted` is what `run_file` returns. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ between two
-    starts of a run.
+    starts of a run; train.steps may be more where that is no other training (`extension.extended`).
     """
     if not run_dir.exists():
         parent = next(p for p in run_dir.absolute().parents if p.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise ValueError(f"{run_dir} cannot be made: {parent} is not a directory that can be written to")
-        return
+        return dict(wanted)
     if is_empty(run_dir):
-        return
+        return dict(wanted)
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is there but holds no config.json: it is not a run directory; give another --run")
-    there, fresh = read_object(path, required=RUN_FILE_KEYS), "or --fresh, which puts the run that is there aside"
+    found = read_object(path, required=RUN_FILE_KEYS)
+    known = {key: found[key] for key in (STARTED_FROM, EXTENSIONS) if key in found}
+    going_on = extended(run_dir, found, {**known, **wanted})
+    fresh = "or --fresh, which puts the run that is there aside"
     hashes = {name: wanted[name] for name in ("tokenizer_sha256", "corpus_sha256")}
-    check_same({**there, **hashes}, wanted, run_dir, f"give another --run, the same settings, {fresh}")
-    check_same(there, wanted, run_dir, f"give another --run, the corpus that it was begun with ({there['data']}), {fresh}")
+    check_same({**found, **hashes}, going_on, run_dir, f"give another --run, the same settings, {fresh}")
+    check_same(found, going_on, run_dir, f"give another --run, the corpus that it was begun with ({found['data']}), {fresh}")
+    return going_on
 
 
 def is_empty(run_dir: Path) -> bool:
@@ -167,9 +204,12 @@ def is_empty(run_dir: Path) -> bool:
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
     """Compare the contents of two config.json files; ValueError with the first field that makes them different runs and both
-    its values. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ."""
+    its values. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ, and so may train.steps if it is a
+    length that the run of `wanted` had before it was extended."""
     there = {**found, "config": as_dict(from_dict(found["config"], where=str(where)))}  # settings that are new since then
-    names = ("", "tokenizer_sha256", "corpus_sha256", *FINE_TUNED_FROM)
+    if there["config"]["train"]["steps"] in lengths(wanted):
+        there["config"]["train"]["steps"] = wanted["config"]["train"]["steps"]
+    names = ("", "tokenizer_sha256", "corpus_sha256", STARTED_FROM, *FINE_TUNED_FROM)
     parts = [(_identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, wanted)]
     for of_found, of_wanted, name in zip(*parts, names, strict=True):
         difference = _first_difference(of_found, of_wanted, name)

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -180,7 +181,7 @@ class Monitor:
             self.message(
                 f"ALARM: {where} cannot be written ({error}): TensorBoard's curves end at step {self._plotted_step}, "
                 f"the run goes on without it; {METRICS} has every step, and "
-                f"`python -m pipeline report --run {where.parent}` draws them all"
+                f"`python -m pipeline report --run {quote(str(where.parent))}` draws them all"
             )
 
     def _is_due(self, step: int) -> bool:

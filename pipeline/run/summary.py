@@ -2,15 +2,17 @@
 
 import math
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pipeline.config.schema import RunConfig
-from pipeline.run.directory import versions
+from pipeline.run.directory import STARTED_FROM, versions
+from pipeline.run.extension import lengths
 from pipeline.run.metrics_file import read_metrics
+from pipeline.run.started_from import flat_record
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus
 
@@ -24,9 +26,11 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int) -> dict[str, Any]:
-    """Write RUN/summary.json of a finished run, and return its contents. Losses are in nats per prediction. ValueError if the
-    end of the run's metrics is missing."""
+def write_summary(
+    run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus, parameters: int, made_from: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write RUN/summary.json of a finished run, and return its contents. Losses are in nats per prediction. `made_from`: its
+    run file. ValueError if the end of the run's metrics is missing."""
     train, evaluations = read_metrics(run_dir / "metrics.jsonl")
     if not train or not evaluations:
         raise ValueError(f"{run_dir}/metrics.jsonl holds no training or no evaluation: the run's history is lost")
@@ -43,6 +47,7 @@ def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus,
     settled = _settled_row(train, config.optim.lr)
     summary = {
         "recipe": recipe,
+        **(flat_record(made_from[STARTED_FROM]) if STARTED_FROM in made_from else {}),
         "final_train_loss": sum(tail) / len(tail) if tail else None,
         "heldout_loss": final["heldout_loss"],
         "heldout_mask_loss": final["heldout_mask_loss"],
@@ -52,6 +57,7 @@ def write_summary(run_dir: Path, config: RunConfig, recipe: str, corpus: Corpus,
         "heldout_unigram_cross_entropy_nats": corpus.manifest.heldout_unigram_cross_entropy_nats,
         "heldout_by_frequency": final.get("heldout_by_frequency"),
         "steps": config.train.steps,
+        **({"extended_from_steps": lengths(made_from)} if lengths(made_from) else {}),
         "tokens": last["tokens"],
         "tokens_per_s": rates[len(rates) // 2],
         "train_time_s": sum(row["time_s"] for row in train),

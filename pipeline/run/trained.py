@@ -1,7 +1,9 @@
 """The model of a run's newest checkpoint, for `evaluate` and everything else that follows training."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pipeline.checkpoint import probe
@@ -11,37 +13,71 @@ from pipeline.config.schema import RunConfig
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, check_same
+from pipeline.run.exported import is_exported, load_exported
+from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, open_corpus
 
+Verify = Literal["sizes", "hashes"]
+
 
 def load_run(
-    run_dir: Path, data_dir: Path | None = None, verify: Literal["sizes", "hashes"] = "hashes"
+    run_dir: Path, data_dir: Path | None = None, verify: Verify = "hashes"
 ) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
     """(configuration, corpus, model with the newest checkpoint's weights, its step) of a run directory. `verify`: as
     `open_corpus` has it; "sizes" is for those who read little of the text.
 
-    Raises ValueError if the run has no checkpoint, or the corpus is not the one it was trained on.
+    data_dir: the run's corpus, if it has moved, or another one with the same tokenizer. It may be a folder that `export` wrote,
+    too. Raises ValueError if the run has no checkpoint, or the corpus is neither.
     """
+    if is_exported(run_dir):
+        return load_exported(run_dir, data_dir)
     saved = read_run_file(run_dir)
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
     if config.task.name != "pretraining":
         raise ValueError(f"{run_dir} is fine-tuned on {config.task.name}: its head is another one; expected a pretraining run")
-    corpus = open_corpus(data_dir or Path(saved["data"]), verify)
-    if corpus.manifest_sha256 != saved["corpus_sha256"]:
-        raise ValueError(
-            f"{corpus.directory} is not the corpus of {run_dir}: its manifest has sha256 {corpus.manifest_sha256[:12]}…, "
-            f"the run was trained on {saved['corpus_sha256'][:12]}…; pass that one with --data"
-        )
+    corpus = _its_corpus(run_dir, saved, verify) if data_dir is None else _given_corpus(run_dir, saved, data_dir, verify)
     found = newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
     if found is None:
-        raise ValueError(f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {run_dir}` first")
+        raise ValueError(
+            f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {quote(str(run_dir))}` first"
+        )
     check_same(found.manifest["made_from"], saved, found.directory, "it is not this run's: move it away")
     model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
     found.check_covers(parameter_shapes(model))
     found.load_parameters(model)
     probe.check(found, probe.loss(model, probe.stored_batch(found)))
     return config, corpus, model, found.step
+
+
+def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify) -> Corpus:
+    """The corpus that the run was trained on, where it was; ValueError with all that is known of it if it is not there."""
+    place = Path(saved["data"])
+    known = f"manifest of sha256 {saved['corpus_sha256'][:12]}…, tokenizer of {saved['tokenizer_sha256'][:12]}…"
+    remedy = f"give the corpus ({known}) with --data; a resume with another --data notes it for good"
+    if not place.is_dir():
+        raise ValueError(f"the corpus of {run_dir} was at {place} and is not there any more; {remedy}")
+    try:
+        corpus = open_corpus(place, verify)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"the corpus of {run_dir} was at {place}: {one_line(error)}; {remedy}") from error
+    if corpus.manifest_sha256 != saved["corpus_sha256"]:
+        raise ValueError(
+            f"{place} is not the corpus of {run_dir} any more: its manifest has sha256 {corpus.manifest_sha256[:12]}…; {remedy}"
+        )
+    return corpus
+
+
+def _given_corpus(run_dir: Path, saved: Mapping[str, Any], data_dir: Path, verify: Verify) -> Corpus:
+    """A corpus of the same tokenizer: to another one's tokens the model knows nothing to say."""
+    corpus = open_corpus(data_dir, verify)
+    theirs, ours = corpus.manifest.tokenizer_sha256, saved["tokenizer_sha256"]
+    if theirs != ours:
+        raise ValueError(
+            f"--data {data_dir} has another tokenizer than {run_dir}: sha256 {theirs[:12]}…, the run was trained with "
+            f"{ours[:12]}…; give the run's corpus, or one that was built with its tokenizer"
+        )
+    return corpus
 
 
 def read_run_file(run_dir: Path) -> dict[str, Any]:

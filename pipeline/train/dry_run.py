@@ -13,6 +13,7 @@ from pipeline.memory.predict import NotPredicted, predict
 from pipeline.memory.states import MOMENTS_OF_RULE, bytes_per_rank, groups_of, parameters_of_rule
 from pipeline.memory.system import FP32_BYTES, System
 from pipeline.run.directory import check_run, run_file
+from pipeline.run.started_from import check_weights, first_weights, flat_record
 from preprocessing.corpus.reader import open_corpus
 
 
@@ -24,15 +25,19 @@ def dry_run(
     world_size: int,
     verify: Literal["sizes", "hashes"] = "hashes",
     device: tuple[int, str] | None = None,
+    start_from: Path | None = None,
 ) -> dict[str, Any]:
     """The figures of the run on `world_size` ranks, in a run directory that it fits to (None: in a new one); ValueError for
     anything that would stop it. Allocates no weights. `verify`: how well the corpus' files are looked at; `device`:
-    bytes that each rank has, and of what, if that is known."""
+    bytes that each rank has, and of what, if that is known; `start_from`: whose weights a new run begins with."""
     batch = batch_arithmetic(config.batch, world_size)
     mechanics = load_ds_config(config.train.ds_config)
     corpus = open_corpus(data_dir, verify)
+    weights = first_weights(run_dir, start_from)
+    if weights is not None:
+        check_weights(weights, config, corpus)
     if run_dir is not None:
-        check_run(run_dir, run_file(config, recipe, corpus))
+        check_run(run_dir, run_file(config, recipe, corpus, None if weights is None else weights.record))
     data, train = config.data, config.train
     samples = training_data(corpus, config)
     system = System(recipe, config, corpus.vocab_size, world_size)
@@ -45,6 +50,7 @@ def dry_run(
     memory = bytes_per_rank(of_rule, system)
     return {
         "recipe": recipe,
+        **({} if weights is None else flat_record(weights.record)),
         "parameters": sum(of_rule.values()),
         **{f"parameters_{rule}": count for rule, count in of_rule.items()},
         "vocab_size": corpus.vocab_size,

@@ -14,7 +14,8 @@ from pipeline.data.batch import Batch
 from pipeline.data.pretraining import PretrainingData, heldout_data
 from pipeline.distributed.ranks import Ranks
 from pipeline.model.pretraining import PretrainingLoss, PretrainingModel, on_device
-from pipeline.run.trained import load_run
+from pipeline.run.exported import is_exported
+from pipeline.run.trained import load_run, read_run_file
 from pipeline.train import token_frequency
 from pipeline.train.token_frequency import FrequencyBins, frequency_bins
 from preprocessing.corpus.reader import Corpus
@@ -117,14 +118,18 @@ def evaluation_in_training(
 
 
 def evaluate_run(run_dir: Path, data_dir: Path | None = None, sequences: int | None = None) -> dict[str, Any]:
-    """Held-out figures of a run's newest checkpoint, in one process; the unigram entropy beside them."""
+    """Held-out figures of a run's newest checkpoint, in one process; the unigram entropy beside them. On another corpus than
+    the run's, of the same tokenizer, they say on which, and on which the run was trained."""
     config, corpus, model, step = load_run(run_dir, data_dir)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, bins = heldout_data(corpus, config), frequency_bins(corpus.unigram_counts("train"))
     figures = evaluate(model.to(device), data, sequences, config.batch.micro_sequences, bins=bins)
     assert figures is not None, "nothing interrupts it here"
+    trained_on = None if is_exported(run_dir) else read_run_file(run_dir)
+    other = trained_on is not None and corpus.manifest_sha256 != trained_on["corpus_sha256"]
     return {
         "step": step,
+        **({"data": str(corpus.directory.resolve()), "trained_on": trained_on["data"]} if trained_on and other else {}),
         **figures,
         "heldout_unigram_entropy_nats": corpus.manifest.heldout_unigram_entropy_nats,
         "heldout_unigram_cross_entropy_nats": corpus.manifest.heldout_unigram_cross_entropy_nats,

@@ -2,13 +2,14 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import ValidationError
 
 from pipeline.checkpoint import probe
 from pipeline.checkpoint.layout import CHECKPOINTS
@@ -24,30 +25,32 @@ from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
+from pipeline.distributed.rendezvous import AskedToStop
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
 from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
-from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
-from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
-from pipeline.run.directory import check_same, open_run, run_file, versions
+from pipeline.run.directory import check_run, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
 from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
+from pipeline.run.started_from import Weights, check_weights, first_weights
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
+from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Trainer
+from preprocessing.base.command_line import one_line
 from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, check_hashes, copy_of, open_corpus
@@ -62,6 +65,7 @@ class Job:
     data_dir: Path
     run_dir: Path
     fresh: bool = False  # rename the run that is there and begin anew
+    start_from: Path | None = None  # a run, or a checkpoint of one, whose weights a new run begins with
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,16 @@ class Place:
     device: torch.device
     ds_dictionary: dict[str, Any]
     batch: BatchArithmetic
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the checks at the start have found: the corpus, the run file (config.json and what checkpoints say they are made
+    from), and the weights of another run, if this one begins with them and has no checkpoint of its own yet."""
+
+    corpus: Corpus
+    made_from: dict[str, Any]
+    weights: Weights | None
 
 
 def pretrain(job: Job, world: World) -> bool:
@@ -87,28 +101,38 @@ def pretrain(job: Job, world: World) -> bool:
     batch = batch_arithmetic(job.config.batch, world.size)
     ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
     timeout_s = job.config.train.timeout_s
-    device = start_processes(world, collective_s=2 * timeout_s + 60)  # the watchdog comes first, with one line
+    try:
+        limit_s = 2 * timeout_s + 60  # the watchdog comes first, with one line
+        device = start_processes(world, limit_s, asked_to_stop=lambda: stop.reason is not None)
+    except AskedToStop:
+        say(f"stopped ({stop.reason}) while waiting for the other ranks; nothing has begun: the same command starts it")
+        return False
     with Watchdog(world, timeout_s, stop.ask) as watchdog:
         place = Place(world, ranks_of(), device, ds_dictionary, batch)
-        corpus = _checked_start(job, place)
-        return _train(job, corpus, place, stop, watchdog)
+        return _train(job, _checked_start(job, place), place, stop, watchdog)
 
 
-def _checked_start(job: Job, place: Place) -> Corpus:
-    """Every rank opens the corpus, and all agree on what they train; the bytes of each copy of the corpus are checked, and then
-    rank 0 checks the memory and the run directory for all."""
+def _checked_start(job: Job, place: Place) -> Begun:
+    """Every rank opens the corpus, and all agree on what they train and from whose weights; the bytes of each copy of the
+    corpus are checked, and then rank 0 checks the memory and the run directory for all."""
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
     copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
     reads = copies.index(copies[place.ranks.rank]) == place.ranks.rank
     place.ranks.together(lambda: check_hashes(corpus) if reads else None)
     launchers = place.ranks.gather(launcher_of(os.environ))
+    fresh = place.ranks.from_main(lambda: job.fresh and not was_begun_by(job.run_dir, launchers))
+    weights = first_weights(None if fresh else job.run_dir, job.start_from, place.ranks)
 
-    def check() -> None:
+    def check() -> dict[str, Any]:
         system = System(job.recipe, job.config, corpus.vocab_size, place.ranks.size)
         check_fits(system, *device_memory(os.environ))
-        fresh = job.fresh and not was_begun_by(job.run_dir, launchers)
-        held = open_run(job.run_dir, run_file(job.config, job.recipe, corpus), fresh)
+        wanted = run_file(job.config, job.recipe, corpus, None if weights is None else weights.record)
+        if weights is not None:
+            check_weights(weights, job.config, corpus)
+            for line in lines_of(weights, wanted):
+                say(line)
+        held = open_run(job.run_dir, wanted, fresh, say)
         atexit.register(held.close)  # the lock is this process's until its end
         if job.fresh:
             record_launchers(job.run_dir, launchers)
@@ -116,26 +140,27 @@ def _checked_start(job: Job, place: Place) -> Corpus:
         if not (job.run_dir / "summary.json").exists():  # a finished run keeps what it was made with
             write_object(job.run_dir / "ds_config.json", place.ds_dictionary)
             write_object(job.run_dir / "versions.json", versions())
+        return check_run(job.run_dir, wanted)
 
-    place.ranks.on_main(check)
+    made_from = place.ranks.from_main(check)
     for directory in (job.run_dir, job.run_dir / CHECKPOINTS):  # which a user may have put on another disk
         check_shared(directory, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
     for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
         _say(place.ranks, line)
-    return corpus
+    return Begun(corpus, made_from, weights)
 
 
-def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: Watchdog) -> bool:
+def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Watchdog) -> bool:
     """Build, train, and say how it ended."""
-    config, ranks = job.config, place.ranks
+    config, ranks, corpus = job.config, place.ranks, begun.corpus
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
     found = newest(job.run_dir, partial(_say, ranks), ranks)
-    model = ranks.together(partial(_model, found, job, corpus, data, place, watchdog.beat))
+    model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
-    facts = _facts(job, corpus, place, model)
+    facts = _facts(begun.made_from, config, place, model)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
-    built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    built = _engine(model, optimizer, config, place)
     saver = Saver(job.run_dir, side_ranks(), kept(config), progress=lambda: watchdog.beat("saving"))
     state, progress = training_state(found, config, built, optimizer, place)
     log = run_log(job, place, progress, state.step)
@@ -157,10 +182,17 @@ def _train(job: Job, corpus: Corpus, place: Place, stop: StopRequest, watchdog: 
         log.say(f"{job.run_dir} has all its {config.train.steps} steps already")
     finished = trainer.run()
     if finished:
-        ranks.on_main(lambda: _finish(job, corpus, log, parameters))
+        ranks.on_main(lambda: _finish(job, begun, log, parameters))
     else:
         _say_stopped(state.step, stop, log, ranks)
     return finished
+
+
+def _engine(model: PretrainingModel, optimizer: PretrainingOptimizer, config: RunConfig, place: Place) -> Any:
+    try:
+        return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
+        raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
 
 
 class Samples(Protocol):
@@ -181,24 +213,15 @@ def micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
 def _model(
     found: Checkpoint | None,
     job: Job,
-    corpus: Corpus,
+    begun: Begun,
     data: PretrainingData,
     place: Place,
     beat: Callable[[str], None],
 ) -> PretrainingModel:
-    """With its weights on rank 0, from where the engine hands them to all."""
-    if found is None:
-        model = initial_model(job.config, corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
-    else:
-        made_from = run_file(job.config, job.recipe, corpus)
-        check_same(found.manifest["made_from"], made_from, found.directory, "it is not this run's: move it away")
-        model = build_model(job.config, corpus.vocab_size, corpus.unigram_counts("train"))
-        found.check_covers(parameter_shapes(model))
-        if place.ranks.is_main:
-            found.load_parameters(model)
-    if place.ranks.is_main:
-        check_invariance(model, job.config, corpus)
-    return model
+    source = found or begun.weights
+    if source is None:
+        return new_model(job.config, begun.corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
+    return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
 
 
 def training_state(
@@ -242,9 +265,8 @@ def kept(config: RunConfig) -> Kept:
     return Kept(config.train.keep_last_checkpoints, config.train.keep_every_steps)
 
 
-def _facts(job: Job, corpus: Corpus, place: Place, model: PretrainingModel) -> RunFacts:
+def _facts(made_from: Mapping[str, Any], config: RunConfig, place: Place, model: PretrainingModel) -> RunFacts:
     """Asked for before the engine has the model: ZeRO 3 leaves it empty."""
-    config = job.config
     mechanics = {
         "world_size": place.world.size,
         "zero_stage": place.ds_dictionary["zero_optimization"]["stage"],
@@ -253,7 +275,7 @@ def _facts(job: Job, corpus: Corpus, place: Place, model: PretrainingModel) -> R
         "versions": versions() if place.ranks.is_main else {},
     }
     return RunFacts(
-        run_file(config, job.recipe, corpus),
+        made_from,
         parameter_shapes(model),
         mechanics,
         global_sequences=place.batch.global_sequences,
@@ -261,10 +283,10 @@ def _facts(job: Job, corpus: Corpus, place: Place, model: PretrainingModel) -> R
     )
 
 
-def _finish(job: Job, corpus: Corpus, log: RunLog, parameters: int) -> None:
+def _finish(job: Job, begun: Begun, log: RunLog, parameters: int) -> None:
     log.close()
     if not (job.run_dir / "summary.json").exists():
-        write_summary(job.run_dir, job.config, job.recipe, corpus, parameters)
+        write_summary(job.run_dir, job.config, job.recipe, begun.corpus, parameters, begun.made_from)
 
 
 def _say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None:

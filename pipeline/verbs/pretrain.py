@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from pipeline.distributed.launch import world_from
+from pipeline.distributed.launch import is_launched, is_shell_of_allocation, world_from
 from pipeline.distributed.stop_signals import outcome_in
 from pipeline.verbs.arguments import add_recipe_arguments
 from pipeline.verbs.figures import show
@@ -23,6 +23,9 @@ Run the same command again and it goes on from the newest whole checkpoint in --
 stage; a --run of another configuration or corpus is refused. --fresh begins anew and renames the run that is there to RUN.1;
 it holds for the first start of a job, not when the job is requeued or restarted. RUN then holds report.html, summary.json,
 guesses.json, metrics.jsonl, tensorboard/ and checkpoints/.
+
+--from begins a new run with the weights of another one: BERT's second phase at 512 tokens, or more steps after a rate that has
+fallen to 0. A run whose rate is constant, or wsd before its decay, is made longer by a larger train.steps: docs/checkpoints.md.
 
 SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, to any rank: all ranks end the same step, save, and exit with 75 (not finished: run the
 same command again). If a rank dies or hangs the others end, within train.timeout_s, and say which.
@@ -41,6 +44,13 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="the run's directory (torchrun takes --run for an abbreviation of its own --run-path: write --run-dir there)",
+    )
+    verb.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="begin with the weights of this run's newest checkpoint, or of the checkpoint RUN/checkpoints/step-N",
     )
     verb.add_argument("--fresh", action="store_true", help="begin anew; the run that is there is renamed, never deleted")
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")
@@ -66,6 +76,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--gpu-gib {args.gpu_gib:g} goes with --dry-run and is above zero; a real run looks at its GPU")
     if args.world_size is not None and not args.dry_run:
         raise ValueError("--world-size goes with --dry-run; a real run has as many ranks as the launcher starts")
+    if args.start_from is not None:
+        from pipeline.run.started_from import check_is_another
+
+        check_is_another(args.start_from, args.run_dir)
     if args.dry_run:
         from pipeline.memory.fits import device_memory
         from pipeline.train.dry_run import dry_run
@@ -73,19 +87,25 @@ def run(args: argparse.Namespace) -> int:
         world_size = world.size if args.world_size is None else args.world_size
         run_dir = None if args.fresh else args.run_dir
         device = device_memory({}) if args.gpu_gib is None else (int(args.gpu_gib * 2**30), "such a GPU")
-        figures = dry_run(config, args.recipe, args.data, run_dir, world_size, device=device)
+        figures = dry_run(config, args.recipe, args.data, run_dir, world_size, device=device, start_from=args.start_from)
         if world.is_main:
             show(figures, args.json)
         return 0
     from pipeline.distributed.stop_signals import EXIT_CODE, is_restart
     from pipeline.train.start import Job, pretrain
 
+    if is_shell_of_allocation(os.environ) and not is_launched(os.environ):
+        tasks = os.environ.get("SLURM_NTASKS", "1")
+        print(
+            f"one process: this is a shell of the allocation; put srun before the command for its {tasks} tasks",
+            file=sys.stderr,
+        )
     figures_stream = sys.stdout
     if args.json:
         sys.stdout = sys.stderr  # progress there; standard output is for the figures alone
     fresh = args.fresh and not is_restart(os.environ)
     with outcome_in(args.outcome if world.is_main else None) as outcome:
-        finished = pretrain(Job(config, args.recipe, args.data, args.run_dir, fresh), world)
+        finished = pretrain(Job(config, args.recipe, args.data, args.run_dir, fresh, args.start_from), world)
         outcome["outcome"] = "finished" if finished else "stopped"
     sys.stdout = figures_stream
     if not finished:
@@ -114,9 +134,10 @@ def _write_guesses(run_dir: Path) -> None:
 
 def _say_what_next(run_dir: Path, report: Path) -> None:
     newest = max((run_dir / "checkpoints").glob("step-*"))
+    board = run_dir / "tensorboard"
     print(
         f"\nreport       {report}\n"
-        f"tensorboard  {run_dir / 'tensorboard'}   (tensorboard --logdir {run_dir / 'tensorboard'})\n"
+        f"tensorboard  {board}   (tensorboard --logdir {shlex.quote(str(board))})\n"
         f"checkpoint   {newest}\n"
         f"\nnext         python -m pipeline evaluate --run {shlex.quote(str(run_dir))}\n"
         f"             python -m pipeline fill-mask --run {shlex.quote(str(run_dir))} 'your text with a [MASK].'\n"

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory beside `path`, to be filled by the block; at its end it takes the name `path`, after an error it is
+    gone. ValueError if there is something at `path`, or no directory to put it into."""
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists: give a new name, or move it away")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: no directory {path.parent}; make it first")
+    temporary = temporary_name(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that had this number and was killed
+    try:
+        temporary.mkdir()
+        yield temporary
+        sync_directory(temporary)
+        if os.path.lexists(path):  # another process was faster; a rename would replace an empty directory
+            raise ValueError(f"{path} exists: it was made meanwhile; move it away")
+        os.rename(temporary, path)
+    except BaseException:  # Ctrl-C too
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
+
+
+@contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
     """`replacing` as a binary file to write into."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -63,6 +87,15 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a small file, whole or not at all."""
     with written(path) as file:
         file.write(content)
+
+
+def user_text(path: Path) -> str:
+    """The text of a file that somebody wrote in an editor: UTF-8, without the byte order mark that some editors put before it.
+    ValueError naming the file if it is something else."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
 
 
 def sync_directory(directory: Path) -> None:

@@ -25,6 +25,12 @@ TRAINING_THREADS = 4
 MAX_SENTENCE_BYTES = 16_384  # SentencePiece's default is 4192; it leaves longer ones out
 _LOGGED = re.compile(r"[WEF]\d{4} .*?\] (.*)")  # what absl puts before a message: "W0000 00:00:17.05 9529 file.cc:419] "
 NAMED_WARNINGS = 10
+COVERAGE = 0.9995  # of the sample's characters, the commonest; what is rarer is [UNK]
+# SentencePiece's rule makes a space of U+200C, which Persian and others write within words ("می‌خواهم"). Declared as a symbol
+# of its own it is let alone; that costs a piece, so it is for text in which it is no rarity.
+ZERO_WIDTH_NON_JOINER = "\u200c"
+SMALL_SAMPLE_CHARACTERS = 1_000_000  # so many are trained on a second time, for an error that says all it can
+LARGEST_VOCABULARY = 2**20 - 1
 WORD_START = "▁"  # SentencePiece's mark of a piece that begins a word
 Tag: TypeAlias = tuple[str, int]  # source, draw of the document
 
@@ -151,41 +157,72 @@ def _receive_train_and_send(parent: Connection, vocab_size: int, log: Path) -> N
 
 
 def _train(sentences: Sequence[str], vocab_size: int) -> bytes:
-    model = io.BytesIO()
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=vocab_size,
-            normalization_rule_name="nmt_nfkc_cf",
-            character_coverage=0.9995,
-            max_sentence_length=MAX_SENTENCE_BYTES,
-            pad_id=PAD_ID,
-            pad_piece=SPECIAL_PIECES[PAD_ID],
-            unk_id=UNK_ID,
-            unk_piece=SPECIAL_PIECES[UNK_ID],
-            bos_id=-1,
-            eos_id=-1,
-            control_symbols=[SPECIAL_PIECES[i] for i in (CLS_ID, SEP_ID, MASK_ID)],
-            num_threads=TRAINING_THREADS,
-            minloglevel=1,  # warnings
-        )
+        model = _sentencepiece_model(sentences, vocab_size)
     except RuntimeError as error:
-        raise ValueError(_training_error(str(error), vocab_size)) from None
-    check_specials(sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()), "the trained model")
+        raise ValueError(_training_error(str(error), sentences, vocab_size)) from None
+    check_specials(sentencepiece.SentencePieceProcessor(model_proto=model), "the trained model")
+    return model
+
+
+def symbols_of(sentences: Sequence[str]) -> list[str]:
+    """What the tokenizer of this text keeps as a piece of its own: U+200C, where it stands as often as what is covered."""
+    characters = sum(map(len, sentences))
+    found = sum(sentence.count(ZERO_WIDTH_NON_JOINER) for sentence in sentences)
+    return [ZERO_WIDTH_NON_JOINER] if found > (1 - COVERAGE) * characters else []
+
+
+def _sentencepiece_model(sentences: Sequence[str], vocab_size: int) -> bytes:
+    """RuntimeError with SentencePiece's reason if it cannot."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=vocab_size,
+        normalization_rule_name="nmt_nfkc_cf",
+        character_coverage=COVERAGE,
+        max_sentence_length=MAX_SENTENCE_BYTES,
+        pad_id=PAD_ID,
+        pad_piece=SPECIAL_PIECES[PAD_ID],
+        unk_id=UNK_ID,
+        unk_piece=SPECIAL_PIECES[UNK_ID],
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols=[SPECIAL_PIECES[i] for i in (CLS_ID, SEP_ID, MASK_ID)],
+        user_defined_symbols=symbols_of(sentences),
+        num_threads=TRAINING_THREADS,
+        minloglevel=1,  # warnings
+    )
     return model.getvalue()
 
 
-def _training_error(message: str, vocab_size: int) -> str:
-    if found := re.search(r"too high.*<= (\d+)", message):
+def _training_error(message: str, sentences: Sequence[str], vocab_size: int) -> str:
+    """One line with all that is known of the sizes that this text can have, so that its advice is true at once."""
+    least, most = _limits(message)
+    if least is None and most is None:
+        return f"--vocab-size {vocab_size}: SentencePiece could not train: {message}"
+    if sum(map(len, sentences)) <= SMALL_SAMPLE_CHARACTERS:  # the other limit is another attempt's error
+        try:
+            _sentencepiece_model(sentences, FIRST_ORDINARY_ID + 1 if least is None else LARGEST_VOCABULARY)
+        except RuntimeError as error:
+            other = _limits(str(error))
+            least, most = least or other[0], most or other[1]
+    if most and most < vocab_size:
+        from_ = f", from {least} on, which its characters and special pieces alone need," if least else ""
         return (
-            f"--vocab-size {vocab_size}: the text yields at most {found[1]} pieces; "
-            f"choose --vocab-size {found[1]} or less, or give more text"
+            f"--vocab-size {vocab_size}: the text yields at most {most} pieces; "
+            f"choose --vocab-size {most} or less{from_} or give more text"
         )
-    if found := re.search(r"smaller than required_chars\D*(\d+) vs (\d+)", message):
-        return f"--vocab-size {vocab_size}: the text's characters and special pieces alone need {found[2]}; raise it"
-    return f"--vocab-size {vocab_size}: SentencePiece could not train: {message}"
+    up_to = f", to {most} at most, all that the text yields" if most else ""
+    return f"--vocab-size {vocab_size}: the text's characters and special pieces alone need {least}; raise it{up_to}"
+
+
+def _limits(message: str) -> tuple[int | None, int | None]:
+    """(least, most) pieces, as far as SentencePiece's error says."""
+    too_high = re.search(r"too high.*<= (\d+)", message)
+    too_low = re.search(r"smaller than required_chars\D*(\d+) vs (\d+)", message)
+    return int(too_low[2]) if too_low else None, int(too_high[1]) if too_high else None
 
 
 def load(path: Path | str) -> sentencepiece.SentencePieceProcessor:

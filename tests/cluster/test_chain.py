@@ -54,7 +54,7 @@ def test_preprocess_pretrain_evaluate_and_export(cluster: Cluster, texts: Path, 
     again = submit(cluster, run, data, *command, site=ONE_RANK)
     again.wait("COMPLETED", stage="evaluate")
     again.wait("COMPLETED", stage="export")
-    assert run.with_name("run.safetensors").exists()
+    assert (run.with_name("run.hf") / "model.safetensors").exists()
     evaluation = json.loads((folder_of(run) / "evaluation.json").read_text())
     summary = json.loads((run / "summary.json").read_text())
     assert evaluation["heldout_loss"] == pytest.approx(summary["heldout_loss"], rel=1e-6)

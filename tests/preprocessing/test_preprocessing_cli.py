@@ -20,6 +20,7 @@ from markupsafe import escape
 
 from preprocessing.__main__ import main
 from preprocessing.corpus.reader import Corpus
+from preprocessing.sources.blocks import COMPRESSED
 from tests.helpers.running import ROOT, run_cli, start_cli
 
 Rows = list[dict[str, Any]]
@@ -329,3 +330,22 @@ def test_the_audit_of_a_damaged_corpus_exits_1(copied: Path, capsys: pytest.Capt
 def test_preprocessing_needs_neither_torch_nor_deepspeed() -> None:
     program = "import sys, preprocessing.__main__; sys.exit(bool({'torch', 'deepspeed', 'pipeline'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["build", "tokenizer"])
+def test_the_help_names_every_form_of_a_source(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([verb, "--help"])
+    text = capsys.readouterr().out
+    for form in (
+        "sentences:PATH",
+        "PATH#COLUMN",
+        "LABEL=PATH",
+        "hf:ID",
+        "wikipedia",
+        "books",
+        "builtin",
+        "wiki_00",
+        *COMPRESSED,
+    ):
+        assert form in text, form

@@ -136,3 +136,15 @@ def test_words_of_the_container_stay_words() -> None:
         "--nv",
         "/shared/my image.sif",
     ]
+
+
+def test_weights_to_start_from_and_values_with_commas_are_one_word_each() -> None:
+    request = replace(
+        SWEEP, start_from=Path("/runs/at 128"), sweep=("optim.betas=[0.9,0.99],[0.8,0.99]", "train.ds_config=a/b.json")
+    )
+    text = rendered(request)["sweep.sbatch"]
+    assert "more=('--from' '/runs/at 128')\n" in text
+    assert "names=('optim.betas=0.9_0.99,train.ds_config=a_b.json' 'optim.betas=0.8_0.99,train.ds_config=a_b.json')\n" in text
+    assert (
+        "sweep=('optim.betas=[0.9,0.99] train.ds_config=a/b.json' 'optim.betas=[0.8,0.99] train.ds_config=a/b.json')\n" in text
+    )

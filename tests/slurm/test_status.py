@@ -23,7 +23,7 @@ def test_what_a_finished_stage_leaves(tmp_path: Path, monkeypatch: pytest.Monkey
         "evaluate": folder / "evaluation.json",
         "finetune": tmp_path / "run.finetuned" / "scorecard.html",
         "memory": folder / "memory.html",
-        "export": tmp_path / "run.safetensors",
+        "export": tmp_path / "run.hf",
     }
     jobs = [{"stage": stage, "job": str(number), "after": None} for number, stage in enumerate(results)]
     (folder / "jobs.json").write_text(json.dumps({"jobs": jobs, "data": str(tmp_path / "corpus"), "elements": []}))

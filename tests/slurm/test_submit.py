@@ -4,6 +4,7 @@ Without a cluster: tests/cluster/ has a real one.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -49,7 +50,7 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--site", "ACCOUNT=$(id)"], "a word"),
         (["--site", "NODES=2", "--nodes", "4"], "twice"),
         (["--then", "bake"], "invalid choice"),
-        (["--then", "finetune"], "--set data.seq_len=64"),  # tiny has 64 positions
+        (["--then", "finetune", "--set", "model.positions=learned"], "--set data.seq_len=64"),  # tiny has 64 of them
         (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--seeds", "0"], "--seeds 0"),
         (["--then", "finetune", "--finetune-set", "optim.lrr=1"], "unknown key 'optim.lrr'"),
         (["--then", "finetune", "--finetune-set", "data.seq_len=64", "--task-data", "/none"], "no such folder"),
@@ -62,6 +63,10 @@ def say(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         (["--sweep", "lr=1,2"], "section.key"),
         (["--sweep", "optim.lr=0.1,$(id)"], "directory's name"),
         (["--sweep", "optim.lr=0.1,-1"], "above zero"),
+        (["--sweep", "optim.lr=0.1,0.1"], "two runs would be called optim.lr=0.1"),
+        (["--sweep", "optim.betas=[0.9,0.99],[0.9"], "'[0.9' is to be a part"),
+        (["--sweep", "optim.betas=[0.9,0.99],[0.9,2]"], "optim.betas"),
+        (["--sweep", "train.ds_config=zero1,x/none.json"], "no file x/none.json"),
         (["--sweep", "optim.lr=0.1", "--then", "export"], "--sweep"),
         (["--tasks", "0"], "--tasks 0"),
         (["--source", "builtin", "--build", "--vocab-size 2000"], "built with vocab_size = 1024"),
@@ -109,7 +114,7 @@ def test_another_run_is_in_the_way(say, tmp_path: Path) -> None:
 
 
 def test_an_export_is_in_the_way(say, tmp_path: Path) -> None:
-    (tmp_path / "run.safetensors").touch()
+    (tmp_path / "run.hf").touch()
     assert "exists already" in say("--then", "export")[2]
 
 
@@ -131,6 +136,29 @@ def test_print_shows_what_a_sweep_and_a_build_would_be(say, tmp_path: Path) -> N
     _, out, _ = say("--print", "--source", "builtin", "--build", "--vocab-size 1024", "--tasks", "4", data=data)
     assert out.count("#####") == 2 * 4
     assert "build=('--source=builtin' '--vocab-size' '1024')\n" in out
+
+
+def test_a_sweep_over_lists_and_paths(say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists keep their commas; a path is the same from the job's directory, and its name is one directory's."""
+    (tmp_path / "mine").mkdir()
+    for name in ("zero1", "zero2"):
+        shutil.copy(ROOT / "ds_configs" / f"{name}.json", tmp_path / "mine" / f"{name}.json")
+    monkeypatch.chdir(tmp_path)
+    paths = "train.ds_config=zero3,mine/zero1.json,mine/zero2.json"
+    schedule = ["--set", "optim.schedule.decay=step", "--sweep", "optim.schedule.milestones=[0.5],[0.6, 0.9]"]
+    _, out, err = say("--print", *schedule, "--sweep", paths, "--set", "train.ds_config=mine/zero1.json")
+    assert not err
+    assert "#SBATCH --array=0-5\n" in out
+    assert "names=('optim.schedule.milestones=0.5,train.ds_config=zero3' " in out
+    assert "'optim.schedule.milestones=0.6_0.9,train.ds_config=mine_zero2.json'" in out
+    assert f"'optim.schedule.milestones=[0.6,0.9] train.ds_config={tmp_path}/mine/zero2.json'" in out
+    assert f"'--set' 'optim.schedule.decay=step' '--set' 'train.ds_config={tmp_path}/mine/zero1.json')" in out
+
+
+def test_weights_to_start_from_are_looked_at_before_anything_is_queued(say, tmp_path: Path) -> None:
+    assert "neither a run directory" in say("--from", str(tmp_path / "nothing"))[2]
+    run = tmp_path / "run"
+    assert "is the run itself" in say("--from", str(run))[2]
 
 
 def test_a_corpus_that_is_built_is_asked_for_again(say, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def test_every_recipe_loads_says_what_it_is_and_survives_json(name: str) -> None
         ("optim.rule=adamw", ["equilibrium of SGD"]),
         ("model.head=tied", ["breaks SIBERT's invariance"]),
         ("optim.schedule.milestones=[1.5]", ["fractions of the run"]),
+        ("optim.schedule.milestones=[0.9, 0.6]", ["[0.9, 0.6]", "in rising order"]),
+        ("optim.schedule.milestones=[0.6, 0.6]", ["in rising order, each once"]),
+        ("optim.schedule.factor=10", ["optim.schedule.factor = 10", "expected at most 1"]),
+        ("optim.schedule.decay_fraction=1", ["optim.schedule.decay_fraction = 1.0: expected a number below 1"]),
+        ("train.timeout_s=0.005", ["train.timeout_s = 0.005: at least 1"]),
         ("optim.betas=[0.9, 1.0]", ["optim.betas", "below 1"]),
         ("optim.betas=[0.9]", ["optim.betas = [0.9]"]),
         ("optim.schedule.warmup_steps=100000", ["not below train.steps"]),
@@ -61,6 +66,26 @@ def test_a_bad_override_is_refused_by_name(override: str, words: list[str]) -> N
     assert "\n" not in text
     for word in words:
         assert word in text
+
+
+@pytest.mark.parametrize("decay", ["linear", "constant", "wsd"])
+def test_milestones_without_step_decay(decay: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"optim.schedule.milestones = .*of decay = 'step', and decay is '{decay}' here"
+    ) as refusal:
+        load_recipe("base-paper", [f"optim.schedule.decay={decay}"])
+    assert "set them to []" in str(refusal.value)
+    assert (
+        load_recipe("base-paper", [f"optim.schedule.decay={decay}", "optim.schedule.milestones=[]"]).optim.schedule.milestones
+        == ()
+    )
+
+
+def test_a_warm_up_that_reaches_into_the_decay() -> None:
+    with pytest.raises(
+        ValueError, match=r"optim.schedule.warmup_steps = 95 reaches into the decay, the last 0.1 of train.steps = 100"
+    ):
+        load_recipe("tiny", ["optim.schedule.decay=wsd", "optim.schedule.warmup_steps=95", "train.steps=100"])
 
 
 def numbers(section: type[BaseModel] = RunConfig, above: str = "") -> Iterator[str]:
@@ -97,6 +122,16 @@ def test_bad_values_are_refused_by_their_whole_name(values: Any, text: str) -> N
     with pytest.raises(ValueError) as refusal:
         from_dict(values, "here")
     assert str(refusal.value).startswith(text)
+
+
+def test_a_byte_order_mark_before_a_recipe_is_none_of_it(tmp_path: Path) -> None:
+    """Some editors write one. Another encoding is named."""
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "base"\ntrain.steps = 77_000\n', encoding="utf-8-sig")
+    assert load_recipe(str(mine)).train.steps == 77_000
+    mine.write_text('description = "‖x‖"\n', encoding="utf-16")
+    with pytest.raises(ValueError, match=rf"^{mine}: not UTF-8 .*save it as UTF-8"):
+        load_recipe(str(mine))
 
 
 def test_a_recipe_extends_another_key_by_key(tmp_path: Path) -> None:

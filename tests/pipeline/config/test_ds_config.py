@@ -31,6 +31,15 @@ def test_every_file_is_legal(path: Path) -> None:
         ({"zero_optimization": {}}, ["stage = None"]),
         ({"zero_optimization": {"stage": True}}, ["stage = True", "0, 1, 2, 3"]),
         ({"zero_optimization": {"stage": 1, "reduce_bucket_size": "big"}}, ["reduce_bucket_size = 'big'", "expected int"]),
+        (
+            {"zero_optimization": {"stage": 1, "reduce_bucket_size": 0}},
+            ["reduce_bucket_size = 0, expected a number of at least 1"],
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "stage3_max_live_parameters": -1}},
+            ["parameters = -1, expected a number of at least 0"],
+        ),
+        ({"zero_optimization": {"stage": 3, "sub_group_size": 10**20}}, ["sub_group_size = 1", "below 2**63"]),
         ({"zero_optimization": {"stage": 1, "overlap_comm": True}}, ["overlap_comm"]),
         ({"bf16": {"enabled": 1}}, ["bf16 = ", "true"]),
         ({"bf16": True}, ["bf16 = True"]),
@@ -73,6 +82,21 @@ def test_a_key_left_to_deepspeed_s_default_is_refused(tmp_path: Path, name: str)
     path.write_text(json.dumps({**load_ds_config("zero1"), "bf16": {"enabled": True}}))
     with pytest.raises(ValueError, match="bf16 without communication_data_type"):
         load_ds_config(str(path))
+
+
+def test_what_is_no_json_is_named_and_a_byte_order_mark_is_none_of_it(tmp_path: Path) -> None:
+    path, text = tmp_path / "mine.json", (DS_CONFIGS / "zero2.json").read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_ds_config(str(path)) == load_ds_config("zero2")
+    for content, words in (
+        (text.encode("utf-16"), "not UTF-8"),
+        (text[:-9].encode(), "not valid JSON"),
+        (b"[" * 10**5, "JSON"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=words) as refusal:
+            load_ds_config(str(path))
+        assert str(refusal.value).startswith(f"{path}: ")
 
 
 def test_an_unknown_name_lists_the_files() -> None:

@@ -4,7 +4,15 @@ import os
 
 import pytest
 
-from pipeline.distributed.launch import device_index, export, hosts, interface_towards, world_from
+from pipeline.distributed.launch import (
+    device_index,
+    export,
+    hosts,
+    interface_towards,
+    is_launched,
+    is_shell_of_allocation,
+    world_from,
+)
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
 SRUN = {
@@ -38,6 +46,19 @@ def test_srun_gives_the_ranks_and_every_task_the_same_master() -> None:
 def test_plain_python_is_a_world_of_one_even_in_a_batch_script() -> None:
     assert world_from({}).size == 1
     assert world_from({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"}).size == 1  # the shell of sbatch is no task of a step
+
+
+@pytest.mark.parametrize("step", [4294967290, 4294967291, 4294967292])
+def test_the_shell_of_an_allocation_is_a_world_of_one(step: int) -> None:
+    """SLURM gives salloc's interactive step all variables of a task, and the number of the allocation's tasks."""
+    shell = {**SRUN, "SLURM_PROCID": "0", "SLURM_STEP_ID": str(step)}
+    world = world_from(shell)
+    assert (world.rank, world.size, world.master_address) == (0, 1, "127.0.0.1")
+    assert is_shell_of_allocation(shell)
+    assert not is_launched(shell)
+    assert not is_shell_of_allocation(SRUN)
+    assert is_launched(SRUN)
+    assert world_from({**shell, **TORCHRUN}).size == 4  # torchrun in such a shell
 
 
 @pytest.mark.parametrize("name", TORCHRUN)

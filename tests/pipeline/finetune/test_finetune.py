@@ -73,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pretrained(rank_server: RankServer, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("pretrained") / "run"
     words = ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *PRETRAINING]
-    words += set_options(optim__decay_budget=0.2, model__positions="learned")
+    words += set_options(model__positions="learned")
     done = rank_server.run(words, 1, skip=WITHOUT_REPORT)
     assert done.codes == [0], done.stderr
     return run

@@ -1,5 +1,6 @@
 """A run directory is one run's, trained by one job at a time; starting over puts the old one aside and deletes nothing."""
 
+import errno
 import json
 import multiprocessing
 from pathlib import Path
@@ -35,6 +36,23 @@ def test_fresh_refuses_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a run directory"):
         open_run(tmp_path / "thesis", WANTED, fresh=True)
     assert contents(tmp_path) == {"thesis/chapter1": b"words"}
+
+
+def test_fresh_on_what_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount point, or a parent that may not be written to."""
+    run = tmp_path / "run"
+    open_run(run, WANTED).close()
+
+    def rename(self: Path, target: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(ValueError, match=rf"^--fresh cannot put {run} aside as {run}.1: Device or resource busy; give another"):
+        open_run(run, WANTED, fresh=True)
+    monkeypatch.setattr("os.path.ismount", lambda path: True)
+    with pytest.raises(ValueError, match="a mount point cannot be renamed; give another --run"):
+        open_run(run, WANTED, fresh=True)
+    assert (run / "config.json").is_file()
 
 
 def hold(run: Path, ready: "multiprocessing.synchronize.Event") -> None:

@@ -156,7 +156,7 @@ def test_a_damaged_copy_of_the_corpus_is_found_on_whichever_node_it_is(
 
 
 def test_ranks_with_another_recipe_do_not_start(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
-    recipe = (ROOT / "pipeline/config/recipes/tiny.toml").read_text()
+    recipe = (ROOT / "pipeline/config/recipes/tiny-untied.toml").read_text()
     text = [line for line in recipe.splitlines() if not line.startswith("weight_decay")]
     for rank, weight_decay in enumerate(("0.001", "0.002")):
         lines = "\n".join(text).replace("[optim]", f"[optim]\nweight_decay = {weight_decay}", 1)

@@ -18,7 +18,7 @@ ENDLESS = set_options(train__steps=100000, train__eval_every_steps=100000, train
 
 
 def arguments(corpus: Path, run: Path, *options: str) -> list[str | Path]:
-    return ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", run, *EVERY_STEP, *options]
+    return ["pretrain", "--recipe", "tiny-untied", "--data", corpus, "--run", run, *EVERY_STEP, *options]
 
 
 def all_whole(run: Path) -> list[int]:

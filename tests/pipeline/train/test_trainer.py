@@ -24,7 +24,7 @@ from pipeline.train.trainer import Trainer
 VOCABULARY, LENGTH, SEED = 50, 16, 20261128
 SMALL = ("model.layers=1", "model.width=32", "model.heads=2", "model.ffn_width=48", "model.init='normal'", "train.steps=6")
 RHYTHM = ("train.log_every_steps=2", "train.eval_every_steps=3", "train.checkpoint_every_steps=4")
-CONFIG = load_recipe("tiny", [*SMALL, *RHYTHM])
+CONFIG = load_recipe("tiny-untied", [*SMALL, *RHYTHM])
 
 
 def model() -> PretrainingModel:

@@ -1,7 +1,9 @@
 """The tokenizer: BERT's specials where they belong, the same bytes on any machine, readable refusals."""
 
+import contextlib
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from preprocessing.corpus.reader import FIRST_ORDINARY_ID, SPECIAL_PIECES, UNK_ID, Corpus
 from preprocessing.text import tokenizer as tokenizer_module
-from preprocessing.text.tokenizer import MAX_SENTENCE_BYTES, TextSample, _cut, load, train
+from preprocessing.text.tokenizer import MAX_SENTENCE_BYTES, TextSample, _cut, _train, load, symbols_of, train
 from tests.helpers.running import ROOT
 from tests.helpers.small_corpora import VOCAB_SIZE
 
@@ -77,6 +79,47 @@ def test_the_largest_vocabulary_is_named_and_true(lines: list[str]) -> None:
 def test_a_vocabulary_below_the_alphabet_is_refused(lines: list[str]) -> None:
     with pytest.raises(ValueError, match=r"--vocab-size 20: .* alone need \d+; raise it"):
         train(lines, 20)
+
+
+def chinese(characters: int, length: int) -> list[str]:
+    """Sentences of 16 random ideographs of so many different ones."""
+    generator = random.Random(f"{characters} {length}")
+    text = "".join(chr(0x4E00 + generator.randrange(characters)) for _ in range(length))
+    return [f"{text[start : start + 16]}。" for start in range(0, length, 16)]
+
+
+@pytest.mark.parametrize(("characters", "length"), [(3000, 9000), (300, 9000), (200, 600)])
+def test_whichever_size_is_asked_one_line_says_all_that_can_be_had(characters: int, length: int) -> None:
+    """Where hardly a word comes twice, the characters need nearly all that the text yields: both limits are in each refusal."""
+    text = chinese(characters, length)
+    limits = set()
+    for size in (6, 100, 700, 8192, 100_000):
+        with contextlib.suppress(ValueError):
+            _train(text, size)
+            continue
+        with pytest.raises(ValueError) as refusal:
+            _train(text, size)
+        assert "\n" not in str(refusal.value)
+        numbers = [int(number) for number in re.findall(r"\d+", str(refusal.value).partition(":")[2])]
+        limits.add((min(numbers), max(numbers)))
+    [(least, most)] = limits
+    assert _train(text, least)
+    assert _train(text, most)
+    for size in (least - 1, most + 1):
+        with pytest.raises(ValueError, match=f"{least}.*{most}|{most}.*{least}"):
+            _train(text, size)
+
+
+def test_the_non_joiner_of_persian_stays_where_it_is_no_rarity(tmp_path: Path) -> None:
+    """SentencePiece's rule makes a space of it. One in an English text costs no piece, and the model is as it was."""
+    word = "می\u200cخواهم"
+    (tmp_path / "persian").write_bytes(_train([f"من {word} {other}." for other in ("بروم", "ببینم", "نروم") * 30], 18))
+    persian = load(tmp_path / "persian")
+    assert persian.decode(persian.encode(word)) == word
+    assert persian.encode(word) != persian.encode(word.replace("\u200c", " "))
+    assert persian.piece_to_id("\u200c") >= FIRST_ORDINARY_ID
+    english = [f"The cat {verb} on the mat, and the dog {verb}, too." for verb in ("sat", "slept", "lay") * 300]
+    assert symbols_of(english) == symbols_of([*english, word]) == []
 
 
 def test_sentences_beyond_the_limit_are_trained_on(lines: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""A folder that `export` wrote, read back: also after transformers loaded it, changed its weights and saved it again.
+
+config.json          transformers' configuration; its entry `trained_by` is what the run says of itself, and the step
+model.safetensors    the weights, under our names; the plain BERT's under transformers' (`bert_names.py`)
+modeling_sibert.py, tokenizer.json, tokenizer_config.json, README.md
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pipeline.config.load import from_dict
+from pipeline.config.schema import RunConfig
+from pipeline.model.build import build_model
+from pipeline.model.pretraining import PretrainingModel
+from pipeline.run.bert_names import TOKEN_TYPES, bert_name
+from preprocessing.base.json_file import read_object
+from preprocessing.corpus.reader import Corpus, open_corpus
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+TRAINED_BY = "trained_by"
+RECORD_KEYS = ("recipe", "corpus_sha256", "tokenizer_sha256", "vocab_size", "config", "step")
+BIAS = "mlm_head.bias_bits"  # of a row-normalised decoder: fixed, no parameter, but part of what the model computes
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`record`: as RECORD_KEYS; `config`: the one in it. Tensors are asked for by OUR names, those of `state`."""
+
+    directory: Path
+    record: Mapping[str, Any]
+    config: RunConfig
+    file: Any  # open, of safetensors
+
+    def shape(self, name: str) -> list[int] | None:
+        """Of a tensor; None if it is not there."""
+        theirs = exported_name(name, self.config)
+        return list(self.file.get_slice(theirs).get_shape()) if theirs in self.file.keys() else None  # noqa: SIM118 (no dict)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter in float32, or BIAS."""
+        found: Tensor = self.file.get_tensor(exported_name(name, self.config))
+        return found if name == BIAS else found.float()
+
+    @torch.no_grad()
+    def fill(self, model: nn.Module) -> None:
+        """Give the model all its tensors. ValueError naming the first that is missing or has another shape."""
+        for name, tensor in state(model).items():
+            shape, expected = self.shape(name), list(tensor.shape)
+            if shape != expected:
+                raise ValueError(
+                    f"{self.directory / WEIGHTS_FILE}: {exported_name(name, self.config)} is {shape or 'missing'}, expected "
+                    f"{expected}: saved with another head or vocabulary; export the run again"
+                )
+            tensor.copy_(self.tensor(name))
+
+
+def is_plain_bert(config: RunConfig) -> bool:
+    """Is the model one that transformers has itself?"""
+    model, invariant = config.model, config.task.name != "pretraining" and config.task.head == "invariant"
+    return model.encoder == "bert" and model.positions == "learned" and model.mask_embedding == "learned" and not invariant
+
+
+def exported_name(name: str, config: RunConfig) -> str:
+    """The name in the weights' file of a tensor of ours."""
+    return bert_name(name, config.task.name) if is_plain_bert(config) else name
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters of a model, and BIAS if it has one, by our names: all that it computes with."""
+    fixed = {name: buffer for name, buffer in model.named_buffers() if name == BIAS}
+    return {**dict(model.named_parameters()), **fixed}
+
+
+def is_exported(directory: Path) -> bool:
+    """Does it hold a model in transformers' format (whoever wrote it), and not a run?"""
+    path = directory / CONFIG_FILE
+    return path.is_file() and "model_type" in read_object(path)
+
+
+def read_exported(directory: Path) -> Exported:
+    """The model in a folder; ValueError if it is not of `export`, or is damaged."""
+    record = read_object(directory / CONFIG_FILE).get(TRAINED_BY)
+    if not isinstance(record, dict) or any(key not in record for key in RECORD_KEYS):
+        raise ValueError(f"{directory}: its {CONFIG_FILE} has no whole `{TRAINED_BY}`: expected a folder that `export` wrote")
+    config = from_dict(record["config"], where=f"{directory / CONFIG_FILE}: {TRAINED_BY}")
+    path = directory / WEIGHTS_FILE
+    try:
+        file = safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error}): export the run again") from error
+    if is_plain_bert(config) and not config.model.token_types and file.get_tensor(TOKEN_TYPES).any():
+        raise ValueError(f"{path}: {TOKEN_TYPES} is not zero: it was trained elsewhere, and this model here has no token types")
+    return Exported(directory, record, config, file)
+
+
+def load_exported(directory: Path, data_dir: Path | None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
+    """(configuration, corpus, model, step) as `load_run` gives them. ValueError for a fine-tuned one, and for a corpus of
+    another tokenizer: of its tokens the model knows nothing."""
+    found = read_exported(directory)
+    if found.config.task.name != "pretraining":
+        raise ValueError(f"{directory} is fine-tuned on {found.config.task.name}: expected the export of a pretraining run")
+    if data_dir is None:
+        raise ValueError(f"{directory} is an exported model: give a corpus of its tokenizer with --data")
+    corpus = open_corpus(data_dir)
+    theirs, ours = corpus.manifest.tokenizer_sha256, found.record["tokenizer_sha256"]
+    if theirs != ours:
+        raise ValueError(
+            f"--data {data_dir} has another tokenizer than {directory}: sha256 {theirs[:12]}…, the model was trained with "
+            f"{ours[:12]}…; give a corpus that was built with that one"
+        )
+    model = build_model(found.config, corpus.vocab_size)
+    found.fill(model)
+    return found.config, corpus, model, found.record["step"]
