@@ -56,7 +56,7 @@ def frequency_panel(ax: Axes, run: Run) -> bool:
     """Held-out loss by how often a piece stands in the training text, beside what the unigram model gives."""
     bins = loss_by_frequency(run)
     mask, unigram, visible = (
-        np.array([number((row.get(shown) or {}).get(key)) if isinstance(row.get(shown), dict) else math.nan for row in bins])
+        np.array([number(row[shown].get(key)) if isinstance(row.get(shown), dict) else math.nan for row in bins])
         for shown, key in (("mask", "loss"), ("mask", "unigram_loss"), ("visible", "loss"))
     )
     drawn = has(mask)

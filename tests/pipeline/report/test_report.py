@@ -79,6 +79,29 @@ def write_run(run_dir: Path, sgd: bool = True, steps: int = 400, finished: bool 
     return run_dir
 
 
+def with_what_it_has_learnt(run_dir: Path) -> Path:
+    """The same run by a version that has the loss by token frequency and the sentences."""
+    bins = [
+        {
+            "pieces": 10**at,
+            "fewest": fewest,
+            "most": 9 * fewest,
+            "mask": {"predictions": 100, "loss": 2.0 + at, "unigram_loss": 3.0 + at},
+            "visible": {"predictions": 0, "loss": None, "unigram_loss": None},
+        }
+        for at, fewest in enumerate((123_456, 1_100, 39))
+    ]
+    summary = json.loads((run_dir / "summary.json").read_text())
+    summary |= {"heldout_visible_loss": 4.321, "heldout_by_frequency": {"bins": bins}}
+    (run_dir / "summary.json").write_text(json.dumps(summary))
+    pieces = {"▁the": 0.714, "ing": 0.05, "<b>": 0.01}
+    guesses = [{"piece": piece, "probability": probability} for piece, probability in pieces.items()]
+    masks = [{"truth": "▁the", "guesses": guesses}, {"truth": "▁end", "guesses": guesses[::-1]}]
+    sentence = {"text": "<i>in [MASK] beginning & [MASK].", "masks": masks}
+    (run_dir / "guesses.json").write_text(json.dumps({"step": 400, "sentences": [sentence]}))
+    return run_dir
+
+
 class Page(HTMLParser):
     """What a browser would make of the page: text, tags, and every reference to something outside."""
 
@@ -129,6 +152,53 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert expected in page.text, expected
     assert not [left.name for left in path.parent.iterdir() if WRITING in left.name]
+
+
+def test_the_page_leads_with_what_the_model_has_learnt(tmp_path: Path) -> None:
+    """The loss on [MASK], by token frequency, sentences; then the rest. Everything is escaped."""
+    path = write_report(with_what_it_has_learnt(write_run(tmp_path / "tiny")))
+    page, source = Page(path), path.read_text(encoding="utf-8")
+    assert page.counts["svg"] == 7
+    assert not {"i", "script"} & set(page.counts)
+    parts = (
+        "6.010 nats, 0.740 below the 6.750",
+        "Held-out loss by token frequency",
+        "frequencies alone",
+        "<i>in [MASK] beginning & [MASK].",
+        "the 71%",
+        "…ing 5%",
+        "<b> 1%",
+        "The run in pictures",
+        "Held-out loss elsewhere",
+        "4.321 nats",
+    )
+    places = [page.text.find(part) for part in parts]
+    assert -1 not in places, parts[places.index(-1)]
+    assert places == sorted(places)
+    for tick in ("123k", "1.1k", "39"):
+        assert f">{tick}<" in source, tick
+    assert source.count("guess good") == 1, "of six guesses one is right"
+    assert "heldout by frequency" not in page.text
+    assert "unigram_loss" not in page.text
+
+
+def test_an_older_run_has_neither_picture_nor_sentences(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "tiny")))
+    for title in ("What it has learnt", "Sentences it never saw"):
+        assert title not in page.text
+
+
+@pytest.mark.parametrize("document", [{"sentences": [{}]}, {"sentences": 7}, {"sentences": [{"text": "x", "masks": [{}]}]}])
+def test_sentences_that_are_something_else_are_one_line(tmp_path: Path, document: dict[str, Any]) -> None:
+    run = write_run(tmp_path / "tiny", guesses=document)
+    with pytest.raises(ValueError, match=r"tiny/guesses\.json: not what a run writes at its end .* move it away"):
+        write_report(run)
+
+
+@pytest.mark.parametrize("value", [None, "text", {}, {"bins": 7}, {"bins": [7, {}, {"mask": 3, "fewest": "x"}]}])
+def test_a_strange_loss_by_frequency_is_no_picture(tmp_path: Path, value: object) -> None:
+    run = write_run(tmp_path / "tiny", summary={"heldout_by_frequency": value})
+    assert Page(write_report(run)).counts["svg"] == 6
 
 
 def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
