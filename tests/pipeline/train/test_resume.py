@@ -157,7 +157,8 @@ def test_another_number_of_ranks_and_another_stage_read_the_same_batches_to_the_
     expected, expected_evaluations = read_metrics(undisturbed(*head) / "metrics.jsonl")
     for ours, theirs in zip([*train, *evaluations], [*expected, *expected_evaluations], strict=True):
         for key in theirs.keys() - TIMES - {"world_size", "param_grad_cosine", "kind"}:
-            assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
+            if not isinstance(theirs[key], dict):  # the loss by token frequency has a test of its own, on any ranks
+                assert ours[key] == pytest.approx(theirs[key], rel=1e-4), (key, ours["step"])
 
 
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-bert"])
