@@ -180,7 +180,7 @@ def test_a_directory_that_is_no_trained_run_is_one_line(
 
 
 def test_a_finished_run_whose_sentences_cannot_be_made_is_finished(
-    trained: Path, corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.verbs.pretrain import _write_guesses
 
@@ -188,8 +188,8 @@ def test_a_finished_run_whose_sentences_cannot_be_made_is_finished(
         raise OSError(28, "No space left on device", str(run_dir / "guesses.json"))
 
     monkeypatch.setattr("pipeline.train.heldout_guesses.write_guesses", refuse)
-    _write_guesses(trained)
-    assert capsys.readouterr().err == f"the report has no sentences: {trained}/guesses.json: No space left on device\n"
+    _write_guesses(tmp_path)
+    assert capsys.readouterr().err == f"the report has no sentences: {tmp_path}/guesses.json: No space left on device\n"
 
 
 def test_pieces_as_a_reader_sees_them() -> None:
