@@ -4,6 +4,8 @@ scorecard, score, export."""
 import argparse
 import os
 from collections.abc import Sequence
+from types import ModuleType
+from typing import NamedTuple
 
 from pipeline.verbs import (
     certify,
@@ -26,24 +28,35 @@ from preprocessing.base.streams import flush_or_drop
 # Before torch is imported: its C++ prints pages of frames when a peer is gone, which is said in one line here.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+
+class Verb(NamedTuple):
+    """`module` has TEXT, its description; add_arguments(parser); and run(arguments), which may return an exit code.
+
+    `collective`: the ranks of a launcher work together in it. `work_counts`: it leaves its work on disk; of the others what
+    they print is what they are for.
+    """
+
+    module: ModuleType
+    summary: str
+    collective: bool = False
+    work_counts: bool = False
+
+
 VERBS = {
-    "pretrain": (pretrain, "train a recipe on a corpus"),
-    "evaluate": (evaluate, "loss on the held-out text"),
-    "fill-mask": (fill_mask, "what the model puts for [MASK]"),
-    "checkpoint": (checkpoint, "list, verify, convert, prune"),
-    "report": (report, "curves and figures of a run, in one HTML file"),
-    "invariance": (invariance, "is a recipe's model exactly scale invariant?"),
-    "certify": (certify, "is what runs here the recipe on paper?"),
-    "memory": (memory, "what each rank holds, beside AdamW"),
-    "finetune": (finetune, "a pretrained run on MNLI or SQuAD"),
-    "predict": (predict, "ask a fine-tuned model"),
-    "scorecard": (scorecard, "all tasks and seeds in one table, beside the paper's"),
-    "score": (score, "SQuAD's and MNLI's official figures of anybody's predictions"),
-    "export": (export, "a run as a folder for Hugging Face's transformers"),
+    "pretrain": Verb(pretrain, "train a recipe on a corpus", collective=True, work_counts=True),
+    "evaluate": Verb(evaluate, "loss on the held-out text"),
+    "fill-mask": Verb(fill_mask, "what the model puts for [MASK]"),
+    "checkpoint": Verb(checkpoint, "list, verify, convert, prune"),
+    "report": Verb(report, "curves and figures of a run, in one HTML file", work_counts=True),
+    "invariance": Verb(invariance, "is a recipe's model exactly scale invariant?"),
+    "certify": Verb(certify, "is what runs here the recipe on paper?", collective=True, work_counts=True),
+    "memory": Verb(memory, "what each rank holds, beside AdamW"),
+    "finetune": Verb(finetune, "a pretrained run on MNLI or SQuAD", collective=True, work_counts=True),
+    "predict": Verb(predict, "ask a fine-tuned model"),
+    "scorecard": Verb(scorecard, "all tasks and seeds in one table, beside the paper's"),
+    "score": Verb(score, "SQuAD's and MNLI's official figures of anybody's predictions"),
+    "export": Verb(export, "a run as a folder for Hugging Face's transformers"),
 }
-"""Each module has TEXT, its description; add_arguments(parser); and run(arguments), which may return an exit code."""
-COLLECTIVE = ("pretrain", "certify")  # the ranks of a launcher work together in them
-WORK_COUNTS = ("pretrain", "certify", "report")  # of the others what they print is what they are for
 
 
 def make_parser() -> command_line.Parser:
@@ -55,13 +68,13 @@ def make_parser() -> command_line.Parser:
     # The deepspeed launcher puts this before the verb; the environment says the same.
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB", parser_class=command_line.Parser)
-    for name, (module, summary) in VERBS.items():
+    for name, of in VERBS.items():
         verb = verbs.add_parser(
-            name, help=summary, description=module.TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=of.summary, description=of.module.TEXT, formatter_class=argparse.RawDescriptionHelpFormatter
         )
-        verb.is_for(collective=name in COLLECTIVE, work_counts=name in WORK_COUNTS)
-        verb.set_defaults(run=getattr(module, "run", None))
-        module.add_arguments(verb)
+        verb.is_for(of.collective, of.work_counts)
+        verb.set_defaults(run=getattr(of.module, "run", None))
+        of.module.add_arguments(verb)
     return parser
 
 

@@ -14,7 +14,7 @@ from tests.helpers.running import SMALL
 
 def test_the_outcomes_of_runs(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
     file = tmp_path / "outcome.json"
-    command = ["pretrain", "--recipe", "tiny", "--data", corpus, "--run", tmp_path / "run", *SMALL, "--outcome", file]
+    command = ["pretrain", "--recipe", "tiny-untied", "--data", corpus, "--run", tmp_path / "run", *SMALL, "--outcome", file]
     killed = rank_server.run(command, 2, die=Death(1, "step", 3), skip=WITHOUT_REPORT)
     assert killed.codes[0] == 1
     assert not file.exists()

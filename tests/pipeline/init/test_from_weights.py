@@ -12,7 +12,7 @@ from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from tests.helpers.running import SMALL
 
 SEED = 20261121
-CONFIG = load_recipe("tiny", SMALL[1::2])
+CONFIG = load_recipe("tiny-untied", SMALL[1::2])
 
 
 def model(seed: int = SEED, **model_settings: object) -> PretrainingModel:
