@@ -29,7 +29,7 @@ class ReluAttention(torch.autograd.Function):
         # Lies as [B, L, H, K], as the output projection wants it: one tensor serves both.
         out_BHLK = torch.empty_like(v_BHLK.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         for rows in _blocks(q_BHLK, k_BHLK):
-            weights_BHRL, _ = _weights(q_BHLK[:, :, rows], k_BHLK, power)
+            weights_BHRL = _power(_scores(q_BHLK[:, :, rows], k_BHLK), power)
             total_BHR1 = weights_BHRL.sum(dim=-1, keepdim=True, dtype=total_BHL1.dtype)
             total_BHL1[:, :, rows] = torch.where(total_BHR1 > 0, total_BHR1, 1.0)
             # Dividing after the product with V touches K columns instead of L; an empty row is 0 / 1.
@@ -50,7 +50,7 @@ class ReluAttention(torch.autograd.Function):
         dv_BHLK: Tensor | None = None
         for rows in _blocks(q_BHLK, k_BHLK):
             q, g = q_BHLK[:, :, rows], g_BHLK[:, :, rows]
-            weights_BHRL, slope_BHRL = _weights(q, k_BHLK, ctx.power)
+            weights_BHRL, slope_BHRL = _weights_and_slope(_scores(q, k_BHLK), ctx.power)
             dv_BHLK = _plus(dv_BHLK, weights_BHRL.transpose(-1, -2) @ g)
             del weights_BHRL
             ds_BHRL = (g @ v_BHLK.transpose(-1, -2)).sub_(along_BHL1[:, :, rows]).mul_(slope_BHRL)
@@ -62,14 +62,24 @@ class ReluAttention(torch.autograd.Function):
         return _together(dq), dk_BHLK.to(k_BHLK.dtype), dv_BHLK.to(v_BHLK.dtype), None
 
 
-def _weights(q_BHRK: Tensor, k_BHLK: Tensor, power: int) -> tuple[Tensor, Tensor]:
-    """s^n and its slope n·s^(n-1) of the scores s = ReLU(q kᵀ), each [B, H, R, L]."""
-    score_BHRL = (q_BHRK @ k_BHLK.transpose(-1, -2)).relu_()
+def _scores(q_BHRK: Tensor, k_BHLK: Tensor) -> Tensor:
+    """ReLU(q kᵀ), [B, H, R, L]."""
+    return (q_BHRK @ k_BHLK.transpose(-1, -2)).relu_()
+
+
+def _power(score_BHRL: Tensor, power: int) -> Tensor:
+    """By products, power at least 1: exact where the scores are powers of two times others, which pow() is not bound to be."""
+    result_BHRL = score_BHRL
+    for _ in range(power - 1):
+        result_BHRL = result_BHRL * score_BHRL
+    return result_BHRL
+
+
+def _weights_and_slope(score_BHRL: Tensor, power: int) -> tuple[Tensor, Tensor]:
+    """s^n and its derivative n·s^(n-1)."""
     if power == 1:
         return score_BHRL, (score_BHRL > 0).to(score_BHRL.dtype)
-    below_BHRL = score_BHRL
-    for _ in range(power - 2):
-        below_BHRL = below_BHRL * score_BHRL
+    below_BHRL = _power(score_BHRL, power - 1)
     return below_BHRL * score_BHRL, power * below_BHRL
 
 
