@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.load import load_recipe
+from pipeline.finetune.scorecard import interval
 from pipeline.run.metrics_file import METRICS, read_metrics
-
-# Student's t at 97.5%, by degrees of freedom: intervals of 2 to 10 seeds.
-T_975 = dict(enumerate((12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262), start=1))
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,10 @@ def trained(one: Candidate, seed: int, args: argparse.Namespace) -> tuple[dict[s
     return json.loads((run / "summary.json").read_text(encoding="utf-8")), read_metrics(run / METRICS)[1]
 
 
-def interval(values: list[float]) -> str:
-    """Mean ± half the width of its 95% interval by Student's t; of one value the value."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    half = T_975[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.3f} ± {half:.3f}"
+def shown(values: list[float]) -> str:
+    """Mean ± half the width of its 95% interval; of one value the value."""
+    mean, half = interval(values)
+    return f"{mean:.3f}" if half is None else f"{mean:.3f} ± {half:.3f}"
 
 
 def reached(evaluations: list[dict[str, Any]], key: str, loss: float) -> float:
@@ -85,8 +80,8 @@ def table(candidates: list[Candidate], results: dict[str, list[Any]], settings: 
         state = 0 if load_recipe(one.recipe).optim.rule == "sgd" else 2
         cells = [
             one.name,
-            interval([s["heldout_loss"] for s in summaries]),
-            interval([s["heldout_mask_loss"] for s in summaries]),
+            shown([s["heldout_loss"] for s in summaries]),
+            shown([s["heldout_mask_loss"] for s in summaries]),
             "–" if one is candidates[-1] else f"{statistics.fmean(share):.2f}",
             f"{summaries[0]['parameters']:,}",
             f"{state} a parameter",
@@ -107,21 +102,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of the runs and of parity.md, parity.json")
     parser.add_argument("--recipes", nargs="+", default=["tiny", "tiny-bert"], help="the last one is the baseline")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME=RECIPE,KEY=VALUE,…", help="repeatable")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="at most ten")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all of them; repeatable")
     args = parser.parse_args()
-    if len(args.seeds) > len(T_975) + 1:
-        parser.error(f"--seeds: {len(args.seeds)} of them, expected at most {len(T_975) + 1}")
     candidates = [*(candidate(text) for text in args.variant), *(candidate(text) for text in args.recipes)]
     results = {one.name: list[Any]() for one in candidates}
     for seed in args.seeds:
         for one in candidates:
             results[one.name].append(trained(one, seed, args))
-    shown = table(candidates, results, args.set)
-    (args.out / "parity.md").write_text(shown + "\n", encoding="utf-8")
+    text = table(candidates, results, args.set)
+    (args.out / "parity.md").write_text(text + "\n", encoding="utf-8")
     (args.out / "parity.json").write_text(json.dumps({n: [s for s, _ in runs] for n, runs in results.items()}, indent=1))
-    print(shown)
+    print(text)
 
 
 if __name__ == "__main__":

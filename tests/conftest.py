@@ -2,11 +2,13 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.__main__ import main
 from pipeline.data.pretraining import PretrainingData
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import rank_server  # noqa: F401 (a fixture)
@@ -54,3 +56,16 @@ def little_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert samples % 16
 
     return made_once(tmp_path_factory, "little", make) / "corpus"
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call `python -m pipeline` in this process: exit code, what it prints, its one line of refusal."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = main([str(word) for word in arguments])
+        out, error = capsys.readouterr()
+        assert len(error.strip().splitlines()) == (code == 2), error
+        return code, out, error
+
+    return run

@@ -95,6 +95,17 @@ def rank_0_holds_store() -> bool:
 Request = tuple[Callable[[Store], Any], Future[Any]]  # a question to the store, and where its answer goes
 
 
+def of_this_attempt(purpose: str, store: Store) -> Store:
+    """The store with keys that are of a purpose and of this attempt alone: torchrun's store is the same for all attempts."""
+    attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
+    return PrefixStore("/".join((purpose, *attempt)), store)
+
+
+def few(ranks: Sequence[int]) -> str:
+    """For example "1, 3"; of many the first few."""
+    return ", ".join(map(str, ranks[:NAMED_RANKS])) + (", …" if len(ranks) > NAMED_RANKS else "")
+
+
 class HeartbeatStore:
     """This rank's own connection to the rendezvous store. It publishes `heartbeat()` every `interval_s` from its own thread.
 
@@ -140,11 +151,10 @@ class HeartbeatStore:
         return [str(rank) for rank in range(self.world.size)]
 
     def _connect(self, limit_s: float) -> Store:
-        """A connection whose keys are of this attempt alone: torchrun's store is the same for all attempts."""
+        """A connection to the store that rank 0, or torchrun's agent, holds."""
         address, port, limit = self.world.master_address, self.world.master_port, timedelta(seconds=limit_s)
         store = TCPStore(address, port, None, is_master=False, timeout=limit, wait_for_workers=False)
-        attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
-        return PrefixStore("/".join(("heartbeat", *attempt)), store)
+        return of_this_attempt("heartbeat", store)
 
     def _wait_for_all(self) -> list[Heartbeat]:
         """Every rank's first heartbeat: from then on no key is missing, and no request waits for one."""
@@ -155,10 +165,9 @@ class HeartbeatStore:
                 came = [rank for rank, key in enumerate(self._keys()) if self._store.check([key])]
             except RuntimeError:
                 raise ValueError(f"rank 0 ended while this rank waited for all {self.world.size} ranks") from None
-            absent = [str(rank) for rank in range(self.world.size) if rank not in came]
-            few = ", ".join(absent[:NAMED_RANKS]) + (", …" if len(absent) > NAMED_RANKS else "")
+            absent = few([rank for rank in range(self.world.size) if rank not in came])
             kind = RankError if self.world.rank == came[0] else ValueError
-            raise kind(f"of {self.world.size} ranks {few} did not come within {self.start_s:g} s") from None
+            raise kind(f"of {self.world.size} ranks {absent} did not come within {self.start_s:g} s") from None
 
     def _run(self) -> None:
         while True:

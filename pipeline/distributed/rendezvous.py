@@ -4,7 +4,6 @@ torch's own rendezvous waits in silence, up to the limit of the collectives, and
 together here, at the same address and port, and make the process group when all are there.
 """
 
-import os
 import socket
 import threading
 import time
@@ -15,9 +14,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import Store, TCPStore
 
-from pipeline.distributed.heartbeat import NAMED_RANKS, rank_0_holds_store
+from pipeline.distributed.heartbeat import few, of_this_attempt, rank_0_holds_store
 from pipeline.distributed.launch import World
 from pipeline.distributed.watchdog import say_on_stderr
 from preprocessing.base.command_line import RankError
@@ -85,8 +84,7 @@ def come_together(
     until_s = time.monotonic() + within_s
     with Waiting(say, first_notice_s, asked_to_stop) as waiting:
         store = _connected(world, until_s, within_s, waiting)
-        attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
-        shared = PrefixStore("/".join(("coming", *attempt)), store)
+        shared = of_this_attempt("coming", store)
         try:
             _wait_for_all(world, shared, until_s, within_s, waiting)
         except RuntimeError as error:  # of the store
@@ -174,9 +172,7 @@ def _wait_for_all(world: World, shared: Store, until_s: float, within_s: float, 
 
 
 def _missing(world: World, shared: Store) -> str:
-    """For example "1, 3"; of many the first few."""
-    ranks = [str(rank) for rank in range(world.size) if not shared.check([str(rank)])]
-    return ", ".join(ranks[:NAMED_RANKS]) + (", …" if len(ranks) > NAMED_RANKS else "")
+    return few([rank for rank in range(world.size) if not shared.check([str(rank)])])
 
 
 def _of_node(world: World) -> type[ValueError]:

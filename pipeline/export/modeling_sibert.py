@@ -411,16 +411,23 @@ class SpanHead(nn.Module):
         return self.output(hidden_BLD)
 
 
-class SibertForSequenceClassification(SibertPreTrainedModel):
-    """The encoder with a classifier on the first token's state."""
+class SibertForTask(SibertPreTrainedModel):
+    """The encoder with a task's head; those of pretraining are dropped."""
 
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^nsp_head\.", r"^mlm_head\."]
+    head_class: ClassVar[type[nn.Module]]
 
     def __init__(self, config: SibertConfig) -> None:
         super().__init__(config)
         self.encoder = SibertModel(config)
-        self.head = ClassHead(config)
+        self.head = self.head_class(config)
         self.post_init()
+
+
+class SibertForSequenceClassification(SibertForTask):
+    """The encoder with a classifier on the first token's state."""
+
+    head_class = ClassHead
 
     def forward(
         self,
@@ -448,16 +455,10 @@ class SibertForSequenceClassification(SibertPreTrainedModel):
         return functional.cross_entropy(logits_BC, labels.flatten())
 
 
-class SibertForQuestionAnswering(SibertPreTrainedModel):
+class SibertForQuestionAnswering(SibertForTask):
     """The encoder with two logits a token, for answers that are a part of the text."""
 
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^nsp_head\.", r"^mlm_head\."]
-
-    def __init__(self, config: SibertConfig) -> None:
-        super().__init__(config)
-        self.encoder = SibertModel(config)
-        self.head = SpanHead(config)
-        self.post_init()
+    head_class = SpanHead
 
     def forward(
         self,

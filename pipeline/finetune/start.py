@@ -19,7 +19,7 @@ import torch
 
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
-from pipeline.checkpoint.writer import Saver, make_place
+from pipeline.checkpoint.writer import make_place
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.config.load import as_dict
@@ -27,17 +27,13 @@ from pipeline.config.schema import RunConfig
 from pipeline.distributed.launch import World
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
-from pipeline.engine.build import build_engine
-from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
+from pipeline.engine.processes import ranks_of, start_processes, sum_over_ranks
 from pipeline.finetune.dev import Part, Said, logits_of, prepared, said_of
 from pipeline.finetune.model import TOKENIZER, initial_model, new_model
 from pipeline.finetune.settings import with_length
 from pipeline.finetune.source import Source, read_source
 from pipeline.model.pretraining import parameter_count, parameter_shapes
 from pipeline.model.task_model import TaskModel
-from pipeline.optim.groups import parameter_groups
-from pipeline.optim.optimizer import PretrainingOptimizer
-from pipeline.optim.schedules import learning_rates
 from pipeline.run.directory import check_run, check_same, open_run, run_file, versions
 from pipeline.run.metrics_file import METRICS, read_metrics
 from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
@@ -45,10 +41,9 @@ from pipeline.tasks.examples import TaskName
 from pipeline.tasks.samples import TaskData, training_rows
 from pipeline.tasks.sets import TaskSet, load_set
 from pipeline.train.agreement import check_agreement, plan_of
-from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
+from pipeline.train.evaluate import asked_anywhere
 from pipeline.train.run_log import say
-from pipeline.train.start import Job, Place, kept, micro_batches, run_log, training_state
-from pipeline.train.trainer import Trainer
+from pipeline.train.start import Evaluation, Job, Place, say_stopped, trainer_of
 from preprocessing.base.files import write_whole
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.manifest import TOKENIZER_FILE
@@ -179,71 +174,25 @@ def _train(job: Job, ready: Prepared, place: Place, stop: StopRequest, watchdog:
     torch.manual_seed(config.train.seed + place.world.rank)
     found = newest(job.run_dir, lambda text: say(text) if ranks.is_main else None, ranks)
     model = ranks.together(partial(_model, found, job, ready, place))
-    facts = _facts(job, ready, place, model)
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
-    optimizer = PretrainingOptimizer(parameter_groups(model, config))
-    built = build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
-    saver = Saver(job.run_dir, side_ranks(), kept(config), progress=lambda: watchdog.beat("saving"))
-    state, progress = training_state(found, config, built, optimizer, place)
-    log = run_log(job, place, progress, state.step)
-    batches = partial(micro_batches, TaskData(ready.rows, config.data.seq_len, config.train.seed), place)
-
-    def asked_to_stop() -> bool:
-        return stop.reason is not None
-
     said: dict[str, Said] = {}
 
-    def evaluate(step: int, last: bool) -> dict[str, Any] | None:
-        return _evaluated(built.module, ready.parts, config, place, said, partial(_interrupted, watchdog, asked_to_stop, place))
+    def evaluation(module: TaskModel) -> Evaluation:
+        interrupted = partial(asked_anywhere, watchdog.beat, "the evaluation", stop.asked, place.device, sum_over_ranks)
+        return lambda step, last: _evaluated(module, ready.parts, config, place, said, interrupted)
 
-    trainer = Trainer(
-        built,
-        optimizer,
-        state,
-        config.train,
-        batches,
-        partial(learning_rates, config),
-        log=log,
-        checkpoints=TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches),
-        evaluate=evaluate,
-        beat=watchdog.beat,
-        asked_to_stop=asked_to_stop,
-    )
+    data = TaskData(ready.rows, config.data.seq_len, config.train.seed)
+    trainer, log = trainer_of(job, _made_from(job, ready), place, found, model, data, evaluation, stop, watchdog)
     finished = trainer.run()
-    if (
-        finished and not said and evaluate(state.step, True) is None
-    ):  # logged by an earlier start, which ended before its results
-        finished = False
+    if finished and not said:  # its evaluation was logged by an earlier start, which ended before its results
+        assert trainer.evaluate is not None
+        finished = trainer.evaluate(trainer.state.step, True) is not None
     if finished:
         ranks.on_main(lambda: _finish(job, ready, place, said, parameters))
-    elif reasons := [reason for reason in ranks.gather(stop.reason) if reason]:
-        log.say(f"stopped after step {state.step} ({reasons[0]}) and saved: the same command goes on")
-    ranks.on_main(log.close)
+        ranks.on_main(log.close)
+    else:
+        say_stopped(trainer.state.step, stop, log, ranks)
     return finished
-
-
-def _facts(job: Job, ready: Prepared, place: Place, model: TaskModel) -> RunFacts:
-    """Asked for before the engine has the model: ZeRO 3 leaves it empty."""
-    config = job.config
-    mechanics = {
-        "world_size": place.world.size,
-        "zero_stage": place.ds_dictionary["zero_optimization"]["stage"],
-        "precision": precision(place.ds_dictionary),
-        "ds_config": config.train.ds_config,
-        "versions": versions() if place.ranks.is_main else {},
-    }
-    return RunFacts(
-        _made_from(job, ready),
-        parameter_shapes(model),
-        mechanics,
-        global_sequences=place.batch.global_sequences,
-        encoder_lr=lambda step: learning_rates(config, step)[config.optim.rule],
-    )
-
-
-def _interrupted(watchdog: Watchdog, asked_to_stop: Callable[[], bool], place: Place) -> bool:
-    watchdog.beat("the evaluation")
-    return bool(sum_over_ranks(torch.tensor(float(asked_to_stop()), device=place.device)))
 
 
 def _evaluated(

@@ -20,7 +20,7 @@ from torch.nn import functional
 from pipeline.config.schema import ModelConfig
 from pipeline.model.encoder import BERT_LAYER_NORM_EPS
 from pipeline.model.homogeneity import Row
-from pipeline.model.normalise import row_norms
+from pipeline.model.normalise import row_normalised_logits, row_norms
 from pipeline.model.precision import at_least_fp32
 
 
@@ -87,8 +87,7 @@ class NextSentenceHead(nn.Module):
 
     def forward(self, cls_BD: Tensor) -> Tensor:
         if self.invariant:
-            weight_2D = self.classifier.weight
-            return at_least_fp32(cls_BD @ weight_2D.t()) * (self.tau / row_norms(weight_2D))
+            return row_normalised_logits(cls_BD, self.classifier.weight, self.tau)
         return self.classifier(torch.tanh(self.pooler(cls_BD)))
 
     def degrees(self, name: str, degree: int) -> list[Row]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.homogeneity import Row
+from pipeline.model.precision import at_least_fp32
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -53,3 +54,8 @@ def row_norms(weight_VD: Tensor) -> Tensor:
     at_least = torch.promote_types(weight_VD.dtype, torch.float32)
     norm_V = torch.linalg.vector_norm(weight_VD, dim=-1, dtype=at_least)  # keeps no copy of the weights
     return torch.where(norm_V > 0, norm_V, 1.0)
+
+
+def row_normalised_logits(h_D: Tensor, weight_CD: Tensor, tau: float) -> Tensor:
+    """τ·<h, w_c/||w_c||>, [..., D] -> [..., C], in fp32 at least: of h's degree, and of degree 0 in each row of the weight."""
+    return at_least_fp32(h_D @ weight_CD.t()) * (tau / row_norms(weight_CD))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.dropout import Dropout
-from pipeline.model.normalise import row_norms
+from pipeline.model.normalise import row_normalised_logits
 from pipeline.model.precision import at_least_fp32
 
 
@@ -26,7 +26,7 @@ class RowNormalised(nn.Module):
         self.rows = nn.Linear(width, outputs, bias=False)
 
     def forward(self, h_D: Tensor) -> Tensor:
-        return at_least_fp32(h_D @ self.rows.weight.t()) * (self.tau / row_norms(self.rows.weight))
+        return row_normalised_logits(h_D, self.rows.weight, self.tau)
 
 
 class ClassHead(nn.Module):

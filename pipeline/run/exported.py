@@ -20,7 +20,7 @@ from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.run.bert_names import TOKEN_TYPES, bert_name
 from preprocessing.base.json_file import read_object
-from preprocessing.corpus.reader import Corpus, open_corpus
+from preprocessing.corpus.reader import Corpus, Verify, open_corpus
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TRAINED_BY = "trained_by"
@@ -99,6 +99,21 @@ def read_exported(directory: Path) -> Exported:
     return Exported(directory, record, config, file)
 
 
+def corpus_of_tokenizer(
+    data_dir: Path, tokenizer_sha256: str, whose: Path, trained: str, remedy: str, verify: Verify = "hashes"
+) -> Corpus:
+    """The corpus at --data; ValueError unless its tokenizer is the one that `trained` ("the run") at `whose` was trained with:
+    to another one's tokens a model knows nothing to say."""
+    corpus = open_corpus(data_dir, verify)
+    theirs = corpus.manifest.tokenizer_sha256
+    if theirs != tokenizer_sha256:
+        raise ValueError(
+            f"--data {data_dir} has another tokenizer than {whose}: sha256 {theirs[:12]}…, {trained} was trained with "
+            f"{tokenizer_sha256[:12]}…; {remedy}"
+        )
+    return corpus
+
+
 def load_exported(directory: Path, data_dir: Path | None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
     """(configuration, corpus, model, step) as `load_run` gives them. ValueError for a fine-tuned one, and for a corpus of
     another tokenizer: of its tokens the model knows nothing."""
@@ -107,13 +122,8 @@ def load_exported(directory: Path, data_dir: Path | None) -> tuple[RunConfig, Co
         raise ValueError(f"{directory} is fine-tuned on {found.config.task.name}: expected the export of a pretraining run")
     if data_dir is None:
         raise ValueError(f"{directory} is an exported model: give a corpus of its tokenizer with --data")
-    corpus = open_corpus(data_dir)
-    theirs, ours = corpus.manifest.tokenizer_sha256, found.record["tokenizer_sha256"]
-    if theirs != ours:
-        raise ValueError(
-            f"--data {data_dir} has another tokenizer than {directory}: sha256 {theirs[:12]}…, the model was trained with "
-            f"{ours[:12]}…; give a corpus that was built with that one"
-        )
+    remedy = "give a corpus that was built with that one"
+    corpus = corpus_of_tokenizer(data_dir, found.record["tokenizer_sha256"], directory, "the model", remedy)
     model = build_model(found.config, corpus.vocab_size)
     found.fill(model)
     return found.config, corpus, model, found.record["step"]

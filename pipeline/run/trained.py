@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.checkpoint import probe
 from pipeline.checkpoint.resume import newest
@@ -13,12 +13,10 @@ from pipeline.config.schema import RunConfig
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, check_same
-from pipeline.run.exported import is_exported, load_exported
+from pipeline.run.exported import corpus_of_tokenizer, is_exported, load_exported
 from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
-from preprocessing.corpus.reader import Corpus, open_corpus
-
-Verify = Literal["sizes", "hashes"]
+from preprocessing.corpus.reader import Corpus, Verify, open_corpus
 
 
 def load_run(
@@ -36,7 +34,11 @@ def load_run(
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
     if config.task.name != "pretraining":
         raise ValueError(f"{run_dir} is fine-tuned on {config.task.name}: its head is another one; expected a pretraining run")
-    corpus = _its_corpus(run_dir, saved, verify) if data_dir is None else _given_corpus(run_dir, saved, data_dir, verify)
+    if data_dir is None:
+        corpus = _its_corpus(run_dir, saved, verify)
+    else:
+        remedy = "give the run's corpus, or one that was built with its tokenizer"
+        corpus = corpus_of_tokenizer(data_dir, saved["tokenizer_sha256"], run_dir, "the run", remedy, verify)
     found = newest(run_dir, complain=lambda text: print(text, file=sys.stderr))
     if found is None:
         raise ValueError(
@@ -64,18 +66,6 @@ def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify) -> Corp
     if corpus.manifest_sha256 != saved["corpus_sha256"]:
         raise ValueError(
             f"{place} is not the corpus of {run_dir} any more: its manifest has sha256 {corpus.manifest_sha256[:12]}…; {remedy}"
-        )
-    return corpus
-
-
-def _given_corpus(run_dir: Path, saved: Mapping[str, Any], data_dir: Path, verify: Verify) -> Corpus:
-    """A corpus of the same tokenizer: to another one's tokens the model knows nothing to say."""
-    corpus = open_corpus(data_dir, verify)
-    theirs, ours = corpus.manifest.tokenizer_sha256, saved["tokenizer_sha256"]
-    if theirs != ours:
-        raise ValueError(
-            f"--data {data_dir} has another tokenizer than {run_dir}: sha256 {theirs[:12]}…, the run was trained with "
-            f"{ours[:12]}…; give the run's corpus, or one that was built with its tokenizer"
         )
     return corpus
 

@@ -1,7 +1,7 @@
 """`pretrain --dry-run`: every check that can be made without training, and the arithmetic of the run."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.checkpoint.retention import surplus
 from pipeline.config.batch import batch_arithmetic
@@ -14,7 +14,7 @@ from pipeline.memory.states import MOMENTS_OF_RULE, bytes_per_rank, groups_of, p
 from pipeline.memory.system import FP32_BYTES, System
 from pipeline.run.directory import check_run, run_file
 from pipeline.run.started_from import check_weights, first_weights, flat_record
-from preprocessing.corpus.reader import open_corpus
+from preprocessing.corpus.reader import Verify, open_corpus
 
 
 def dry_run(
@@ -23,7 +23,7 @@ def dry_run(
     data_dir: Path,
     run_dir: Path | None,
     world_size: int,
-    verify: Literal["sizes", "hashes"] = "hashes",
+    verify: Verify = "hashes",
     device: tuple[int, str] | None = None,
     start_from: Path | None = None,
 ) -> dict[str, Any]:

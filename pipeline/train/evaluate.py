@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def _figures(sums: Tensor, sequences: int, bins: FrequencyBins | None) -> dict[s
     return result
 
 
+def asked_anywhere(
+    beat: Callable[[str], None],
+    doing: str,
+    asked_to_stop: Callable[[], bool],
+    device: torch.device,
+    sum_over_ranks: Callable[[Tensor], Tensor],
+) -> bool:
+    """Between two batches of an evaluation: this rank lives, and was any rank asked to stop? The same on all; a collective."""
+    beat(doing)
+    return bool(sum_over_ranks(torch.tensor(float(asked_to_stop()), device=device)))
+
+
 def evaluation_in_training(
     model: PretrainingModel,
     corpus: Corpus,
@@ -102,10 +115,7 @@ def evaluation_in_training(
     bins = frequency_bins(corpus.unigram_counts("train"))
 
     def evaluation(step: int, last: bool) -> dict[str, Any] | None:
-        def interrupted() -> bool:
-            beat(f"evaluation after step {step}")
-            return bool(sum_over_ranks(torch.tensor(float(asked_to_stop()), device=device)))
-
+        interrupted = partial(asked_anywhere, beat, f"evaluation after step {step}", asked_to_stop, device, sum_over_ranks)
         sequences = None if last else config.train.eval_sequences
         micro = config.batch.micro_sequences
         of_last = bins if last else None

@@ -33,7 +33,7 @@ from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
-from pipeline.optim.groups import parameter_groups
+from pipeline.optim.groups import Model, parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
 from pipeline.run.directory import check_run, open_run, run_file, versions
@@ -49,7 +49,7 @@ from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
-from pipeline.train.trainer import Trainer
+from pipeline.train.trainer import Figures, Trainer
 from preprocessing.base.command_line import one_line
 from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
@@ -158,41 +158,19 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     found = newest(job.run_dir, partial(_say, ranks), ranks)
     model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
-    facts = _facts(begun.made_from, config, place, model)
-    optimizer = PretrainingOptimizer(parameter_groups(model, config))
-    built = _engine(model, optimizer, config, place)
-    saver = Saver(job.run_dir, side_ranks(), kept(config), progress=lambda: watchdog.beat("saving"))
-    state, progress = training_state(found, config, built, optimizer, place)
-    log = run_log(job, place, progress, state.step)
-    batches = partial(micro_batches, data, place)
-    trainer = Trainer(
-        built,
-        optimizer,
-        state,
-        config.train,
-        batches,
-        partial(learning_rates, config),
-        log=log,
-        checkpoints=TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches),
-        evaluate=evaluation_in_training(built.module, corpus, config, ranks, sum_over_ranks, watchdog.beat, stop.asked),
-        beat=watchdog.beat,
-        asked_to_stop=stop.asked,
-    )
-    if state.step == config.train.steps:
+
+    def evaluation(module: PretrainingModel) -> Evaluation:
+        return evaluation_in_training(module, corpus, config, ranks, sum_over_ranks, watchdog.beat, stop.asked)
+
+    trainer, log = trainer_of(job, begun.made_from, place, found, model, data, evaluation, stop, watchdog)
+    if trainer.state.step == config.train.steps:
         log.say(f"{job.run_dir} has all its {config.train.steps} steps already")
     finished = trainer.run()
     if finished:
         ranks.on_main(lambda: _finish(job, begun, log, parameters))
     else:
-        _say_stopped(state.step, stop, log, ranks)
+        say_stopped(trainer.state.step, stop, log, ranks)
     return finished
-
-
-def _engine(model: PretrainingModel, optimizer: PretrainingOptimizer, config: RunConfig, place: Place) -> Any:
-    try:
-        return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
-    except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
-        raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
 
 
 class Samples(Protocol):
@@ -202,7 +180,54 @@ class Samples(Protocol):
         """The samples with these global counters."""
 
 
-def micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
+Evaluation = Callable[[int, bool], Figures | None]  # of a Trainer
+
+
+def trainer_of(
+    job: Job,
+    made_from: Mapping[str, Any],
+    place: Place,
+    found: Checkpoint | None,
+    model: Model,
+    data: Samples,
+    evaluation: Callable[[Any], Evaluation],
+    stop: StopRequest,
+    watchdog: Watchdog,
+) -> tuple[Trainer, RunLog]:
+    """All between a model and the loop, for pretraining and fine-tuning alike; a collective. `made_from`: the run file.
+    `found`: the checkpoint that the model's weights are from. `evaluation` is made of the engine's module."""
+    config, ranks = job.config, place.ranks
+    facts = _facts(made_from, config, place, model)
+    optimizer = PretrainingOptimizer(parameter_groups(model, config))
+    built = _engine(model, optimizer, config, place)
+    saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
+    state, progress = _training_state(found, config, built, optimizer, place)
+    log = _run_log(job, place, progress, state.step)
+    batches = partial(_micro_batches, data, place)
+    trainer = Trainer(
+        built,
+        optimizer,
+        state,
+        config.train,
+        batches,
+        partial(learning_rates, config),
+        log=log,
+        checkpoints=TrainingCheckpoints(saver, built.module, optimizer, facts, ranks, log, batches),
+        evaluate=evaluation(built.module),
+        beat=watchdog.beat,
+        asked_to_stop=stop.asked,
+    )
+    return trainer, log
+
+
+def _engine(model: Model, optimizer: PretrainingOptimizer, config: RunConfig, place: Place) -> Any:
+    try:
+        return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
+    except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
+        raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
+
+
+def _micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
     """This rank's parts of the global batch of a step, on its device."""
     world, batch = place.world, place.batch
     for micro_step in range(batch.accumulation_steps):
@@ -224,7 +249,7 @@ def _model(
     return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
 
 
-def training_state(
+def _training_state(
     found: Checkpoint | None, config: RunConfig, built: Any, optimizer: PretrainingOptimizer, place: Place
 ) -> tuple[TrainState, Progress | None]:
     """Where training begins: at step 0, or where the checkpoint is, with everything that is not in the weights put back."""
@@ -249,7 +274,7 @@ def training_state(
     return TrainState(window, found.step, progress.norm_statistics()), progress
 
 
-def run_log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog:
+def _run_log(job: Job, place: Place, progress: Progress | None, step: int) -> RunLog:
     """With its Monitor on rank 0; what an earlier start has evaluated already is known to all."""
     attempt = 1 if progress is None else progress.attempt + 1
     position = None if progress is None else progress.metrics_bytes
@@ -261,11 +286,11 @@ def run_log(job: Job, place: Place, progress: Progress | None, step: int) -> Run
     return RunLog(job.config, kind, ranks.size, sums, monitor, attempt, evaluated_step)
 
 
-def kept(config: RunConfig) -> Kept:
+def _kept(config: RunConfig) -> Kept:
     return Kept(config.train.keep_last_checkpoints, config.train.keep_every_steps)
 
 
-def _facts(made_from: Mapping[str, Any], config: RunConfig, place: Place, model: PretrainingModel) -> RunFacts:
+def _facts(made_from: Mapping[str, Any], config: RunConfig, place: Place, model: Model) -> RunFacts:
     """Asked for before the engine has the model: ZeRO 3 leaves it empty."""
     mechanics = {
         "world_size": place.world.size,
@@ -289,7 +314,7 @@ def _finish(job: Job, begun: Begun, log: RunLog, parameters: int) -> None:
         write_summary(job.run_dir, job.config, job.recipe, begun.corpus, parameters, begun.made_from)
 
 
-def _say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None:
+def say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None:
     """Of all ranks' reasons the first. A collective."""
     reasons = [reason for reason in ranks.gather(stop.reason) if reason]
     log.say(f"stopped after step {step} ({reasons[0]}) and saved: the same command goes on")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.distributed.launch import world_from
 from pipeline.distributed.stop_signals import outcome_in
+from pipeline.tasks.examples import TASKS
 
 TEXT = """\
 Fine-tune a pretrained run on MNLI, SQuAD 1.1 or SQuAD 2.0, once for each seed, and evaluate it as officially. Runs as one
@@ -24,7 +25,7 @@ that has its results is not trained again. Next: python -m pipeline scorecard --
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     """The task, the run, the data, and where results go."""
-    verb.add_argument("--task", required=True, choices=("mnli", "squad1", "squad2"))
+    verb.add_argument("--task", required=True, choices=TASKS)
     verb.add_argument("--run", "--run-dir", dest="run_dir", required=True, type=Path, metavar="DIR", help="a pretraining run")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where OUT/TASK/seed-N are made")
     verb.add_argument("--data", type=Path, metavar="DIR", help="a folder with the task's official files (default: the hub)")

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.tasks.examples import TASKS
 from pipeline.verbs.figures import show
 
 TEXT = """\
@@ -16,7 +17,7 @@ null_odds.json): with it the best thresholds are looked for.
 
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     """The task and the two files."""
-    verb.add_argument("--task", required=True, choices=("mnli", "squad1", "squad2"))
+    verb.add_argument("--task", required=True, choices=TASKS)
     verb.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="what was said, JSON")
     verb.add_argument("data", type=Path, metavar="DATA", help="the official data with the gold answers")
     verb.add_argument("--na-prob", type=Path, metavar="FILE", help="squad2: how sure it is that there is no answer, by id")

@@ -174,7 +174,10 @@ class Corpus:
         return np.load(self.directory / UNIGRAM_COUNTS_FILE)[SPLITS.index(split)]
 
 
-def open_corpus(directory: Path | str, verify: Literal["sizes", "hashes"] = "hashes") -> Corpus:
+Verify = Literal["sizes", "hashes"]  # how well the files of a corpus are looked at
+
+
+def open_corpus(directory: Path | str, verify: Verify = "hashes") -> Corpus:
     """Open a finished corpus after checking every file's size and, with "hashes", the bytes of every shard.
 
     The small files (tokenizer, unigram counts) are always hashed. Every rank of a job may open with "sizes" if one process

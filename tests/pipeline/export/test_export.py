@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.__main__ import main
 from pipeline.config.load import as_dict, changed, load_recipe
 from pipeline.config.schema import RunConfig
 from pipeline.export.export import Trained, write
@@ -198,19 +197,6 @@ def test_constant_rows_are_zeros_with_zero_gradients() -> None:
 
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the CLI in this process: exit code, what it prints, its one line of refusal."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        code = main([str(word) for word in arguments])
-        out, error = capsys.readouterr()
-        assert len(error.strip().splitlines()) == (code == 2), error
-        return code, out, error
-
-    return run
 
 
 @pytest.fixture(scope="module")

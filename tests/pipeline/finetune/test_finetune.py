@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.__main__ import main
 from pipeline.checkpoint.layout import step_directories
 from pipeline.config.load import from_dict
 from pipeline.finetune.settings import finetune_config, recipe_for, with_length
@@ -91,19 +90,6 @@ def tuned(rank_server: RankServer, pretrained: Path, data: Path, tmp_path_factor
 
 def words(verb: str, task: str, run: Path, data: Path, out: Path, *more: str) -> Sequence[str | Path]:
     return [verb, "--task", task, "--run", run, "--data", data, "--out", out, *SHORT, *more]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Call the CLI in this process: exit code, what it prints, its one line of refusal."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        code = main([str(word) for word in arguments])
-        out, error = capsys.readouterr()
-        assert len(error.strip().splitlines()) == (code == 2), error
-        return code, out, error
-
-    return run
 
 
 def predictions(run: Path) -> list[Any]:

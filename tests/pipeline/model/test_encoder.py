@@ -15,6 +15,7 @@ from pipeline.model.build import log_unigram
 from pipeline.model.invariant_groups import separately_invariant_groups
 from pipeline.model.normalise import layer_norm, row_norms
 from pipeline.model.pretraining import PretrainingModel
+from tests.helpers.models import with_biases
 
 VOCAB = 50
 SCALES = (1e-4, 1e-2, 3.0, 1e2, 1e4)
@@ -24,12 +25,7 @@ def make(encoder: str, head: str, nsp: bool = False) -> PretrainingModel:
     config = ModelConfig(encoder=encoder, head=head, layers=3, width=16, heads=2, ffn_width=32, max_seq_len=12)  # type: ignore[arg-type]
     model = PretrainingModel(config, VOCAB, nsp, log_unigram(np.arange(VOCAB))).double()  # float64 throughout
     truncated_normal(model, 0.02, seed=1, quiet_token_types=False)
-    with torch.no_grad():  # biases off zero: they have a degree, too
-        generator = torch.Generator().manual_seed(2)
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return model
+    return with_biases(model)
 
 
 def batch(nsp: bool = False) -> Batch:

@@ -23,6 +23,7 @@ from pipeline.model.normalise import row_norms
 from pipeline.model.positions import rotate, rotation
 from pipeline.model.pretraining import PretrainingModel
 from preprocessing.corpus.reader import MASK_ID
+from tests.helpers.models import with_biases
 
 VOCAB, LENGTH = 50, 12
 SMALL = {"layers": 3, "width": 16, "heads": 2, "ffn_width": 32, "max_seq_len": LENGTH}
@@ -49,12 +50,7 @@ def make(settings: Mapping[str, Any], nsp: bool = False) -> PretrainingModel:
     config = ModelConfig(**settings)
     model = PretrainingModel(config, VOCAB, nsp, log_unigram(np.arange(VOCAB))).double()
     init_weights(model, config, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return model
+    return with_biases(model)
 
 
 def batch(nsp: bool = False) -> Batch:
