@@ -105,7 +105,7 @@ def test_failures_begin_and_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_what_a_user_types_ends_with_the_same_code_and_words(rank_server: RankServer) -> None:
     assert rank_server.run(["pretrain", "--help"]).stdout == run_cli("pipeline", "pretrain", "--help").stdout
     refused(rank_server.run(["pretrian"]).completed(), "pretrian")
-    two = rank_server.run(["evaluate", "--run", "/nowhere"], ranks=2)
+    two = rank_server.run(["pretrain", "--recipe", "/nowhere.toml", "--data", "corpus", "--run", "run"], ranks=2)
     assert two.codes == [2, 2]
     refused(two.completed(), "/nowhere")  # one line, rank 0's
 

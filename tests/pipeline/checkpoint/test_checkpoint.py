@@ -300,7 +300,7 @@ def test_checkpoints_that_are_all_gone_are_an_error_and_not_a_new_start(run: Pat
 
 def test_one_that_its_run_deletes_meanwhile_is_no_alarm(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`evaluate` beside a run that prunes."""
-    verified = choose._verified
+    verified = choose.verified
 
     def overtaken(directory: Path, ranks: Ranks) -> Checkpoint:
         if directory.name == "step-00000004":
@@ -309,7 +309,7 @@ def test_one_that_its_run_deletes_meanwhile_is_no_alarm(run: Path, monkeypatch: 
             raise ValueError("no such file")
         return verified(directory, ranks)
 
-    monkeypatch.setattr(choose, "_verified", overtaken)
+    monkeypatch.setattr(choose, "verified", overtaken)
     found = newest(run, pytest.fail)
     assert found is not None
     assert found.step == 2
