@@ -24,6 +24,8 @@ SHORT = "\nsteps = 300\n"
 # at the end of the recipe, 0.527 below (4.954) with a fifth of its steps.
 BELOW_NATS = {STEPS: 1.5, SHORT: 0.4}
 FILLED = "The function returns [MASK] if the list is empty."  # what the demo ends with
+# As from a shell: a make above this test would have `make demo` print the folders that it enters and leaves.
+SHELL = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
 
 
 @pytest.fixture(
@@ -60,6 +62,7 @@ def interrupt_after(clone: Path, step: int, *arguments: str) -> None:
     process = subprocess.Popen(
         ["make", "demo", *arguments],
         cwd=clone,
+        env=SHELL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,7 +83,7 @@ def interrupt_after(clone: Path, step: int, *arguments: str) -> None:
 def demo(clone: Path) -> subprocess.CompletedProcess[str]:
     """Stopped by Ctrl-C at step 20, called again, run to its end."""
     interrupt_after(clone, 20)
-    return subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=1500, check=False)
+    return subprocess.run(["make", "demo"], cwd=clone, env=SHELL, capture_output=True, text=True, timeout=1500, check=False)
 
 
 def test_the_demo_ends_below_the_unigram_entropy_and_says_where_things_are(
@@ -105,7 +108,7 @@ def test_the_demo_ends_below_the_unigram_entropy_and_says_where_things_are(
 def test_the_demo_again_is_done_at_once(clone: Path, demo: subprocess.CompletedProcess[str]) -> None:
     assert demo.returncode == 0
     before = (clone / "demo/run/metrics.jsonl").read_bytes()
-    again = subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True, timeout=200, check=False)
+    again = subprocess.run(["make", "demo"], cwd=clone, env=SHELL, capture_output=True, text=True, timeout=200, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "already" in again.stdout
     assert (clone / "demo/run/metrics.jsonl").read_bytes() == before

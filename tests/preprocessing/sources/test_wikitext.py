@@ -189,7 +189,8 @@ def test_time_grows_with_the_size(pile: str) -> None:
         return time.process_time() - start
 
     small = min(seconds(10_000) for _ in range(3))
-    assert seconds(80_000) < max(24 * small, 0.05)  # eight times; quadratic: 64 times
+    bound = max(24 * small, 0.05)  # eight times; quadratic: 64 times
+    assert any(seconds(80_000) < bound for _ in range(3)), "a busy machine may slow one of them, hardly all three"
 
 
 def test_deep_nesting_and_many_closings() -> None:
