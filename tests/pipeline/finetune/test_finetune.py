@@ -13,7 +13,7 @@ from pipeline.checkpoint.layout import step_directories
 from pipeline.config.load import from_dict
 from pipeline.finetune.settings import finetune_config, recipe_for, with_length
 from pipeline.run.trained import read_run_file
-from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
+from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
 from tests.helpers.running import SMALL, set_options
 from tests.helpers.same_run import metrics, shards
 
@@ -313,6 +313,30 @@ def test_data_that_cannot_be_used_leave_nothing(rank_server: RankServer, pretrai
     assert done.codes == [2, 2]
     assert done.stderr.count("this is SQuAD 1.1") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_ranks_with_folders_of_their_own_do_not_train(
+    rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """As two nodes without a shared file system have them: the same word is another place."""
+    for rank in (0, 1):
+        (tmp_path / f"node-{rank}").mkdir()
+    out = tmp_path / "node-%RANK%" / "out"
+    done = rank_server.run([*words("finetune", "mnli", pretrained, data, out), *set_options(train__timeout_s=20)], 2)
+    assert done.codes == [2, 2]
+    assert done.stderr.count("it must lie on a file system that all nodes share") == 1
+    assert not list(tmp_path.glob("node-0/out/mnli/*/checkpoints/*"))
+
+
+def test_what_a_save_needs_is_tried_before_the_training(
+    rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """Checkpoints on another disk, which is full or forbids what a save does: not found out at the first save."""
+    refused = Failure("all", "pipeline.train.place:try_to_write", count=1, errno="EACCES")
+    done = rank_server.run(words("finetune", "mnli", pretrained, data, tmp_path / "out"), 2, fail=refused)
+    assert done.codes == [2, 2]
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out" / "mnli" / "seed-0" / "metrics.jsonl").exists()
 
 
 def test_a_run_is_as_long_as_its_epochs(pretrained: Path) -> None:
