@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.checkpoint.layout import step_directories
 from pipeline.config.load import from_dict
+from pipeline.export.export import export
 from pipeline.finetune.settings import finetune_config, recipe_for, with_length
 from pipeline.run.trained import read_run_file
 from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
@@ -151,6 +152,21 @@ def test_bert_by_adamw_and_from_scratch(rank_server: RankServer, corpus: Path, d
     assert (tuned["source"]["tokens"], scratch["source"]["tokens"]) == (2 * 16 * 32, 0)
     losses = [metrics(tmp_path / "out" / name / "seed-0")[0][0]["loss"] for name in ("mnli", "mnli-from-scratch")]
     assert losses[0] != losses[1]
+
+
+def test_an_export_is_fine_tuned_as_its_run_is(
+    rank_server: RankServer, call: Callable[..., Any], tuned: Path, pretrained: Path, corpus: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "exported", tmp_path / "out"
+    export(pretrained, folder)
+    done = rank_server.run(words("finetune", "squad2", folder, data, out, "--corpus", str(corpus)), 1)
+    assert done.codes == [0], done.stderr
+    assert metrics(out / "squad2" / "seed-0") == metrics(tuned / "squad2" / "seed-0")
+    assert predictions(out / "squad2" / "seed-0") == predictions(tuned / "squad2" / "seed-0")
+    assert "step 2, 1,024 tokens)" in call("scorecard", "--run", out)[1]
+    code, _, error = call(*words("finetune", "squad2", folder, data, tmp_path / "other"))
+    assert code == 2
+    assert "give a corpus of its tokenizer with --corpus" in error
 
 
 def test_results_say_what_was_trained_on_what(tuned: Path, pretrained: Path) -> None:
