@@ -7,6 +7,7 @@ Shapes: B batch, H heads, L sequence, K width of a head.
 """
 
 import importlib.util
+import os
 from functools import cache
 from typing import Any
 
@@ -21,8 +22,8 @@ LEAST_CAPABILITY = (8, 0)  # Ampere
 
 
 class FusedAttention(torch.autograd.Function):
-    """apply(q, k, v, power): [B, H, L, K] each, in one dtype of DTYPES; returns [B, H, L, K], which lies as [B, L, H, K]. Scores
-    and row sums are fp32; a row without a positive score gives zeros, with zero gradients. The same bits at every run."""
+    """apply(q, k, v, power): [B, H, L, K] each, in one of DTYPES; returns [B, H, L, K], lying as [B, L, H, K]. Scores and row
+    sums are fp32; a row without a positive score gives zeros, with zero gradients. The same bits at every run."""
 
     @staticmethod
     def forward(ctx: Any, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, power: int) -> Tensor:
@@ -42,16 +43,16 @@ class FusedAttention(torch.autograd.Function):
 @torch.library.custom_op("sibert::attend", mutates_args=())
 def attend(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, power: int) -> tuple[Tensor, Tensor, Tensor]:
     """(out, row sums [B, H, L] in fp32, exponents of each head's keys [B, H])."""
-    from pipeline.model import triton_kernels as kernels
+    from pipeline.model import triton_attention
 
     out_BHLK, totals_BHL, key_exponents_BH = _empty_outputs(q_BHLK)
-    if kernels.shortens(power, k_BHLK.dtype):
+    if triton_attention.shortens(power, k_BHLK.dtype):
         largest_BH = torch.linalg.vector_norm(k_BHLK, float("inf"), dim=(-2, -1))
         key_exponents_BH.copy_(torch.frexp(largest_BH.float())[1])
     else:
         key_exponents_BH.zero_()
-    blocks = kernels.blocks_of(q_BHLK.shape[-1], q_BHLK.dtype)
-    kernels.attend(q_BHLK, k_BHLK, v_BHLK, key_exponents_BH, out_BHLK, totals_BHL, power, blocks.attend)
+    blocks = triton_attention.blocks_of(q_BHLK.shape[-1], q_BHLK.dtype)
+    triton_attention.attend(q_BHLK, k_BHLK, v_BHLK, key_exponents_BH, out_BHLK, totals_BHL, power, blocks.attend)
     return out_BHLK, totals_BHL, key_exponents_BH
 
 
@@ -72,11 +73,11 @@ def attend_backward(
     power: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv)."""
-    from pipeline.model import triton_kernels as kernels
+    from pipeline.model import triton_attention
 
     into = (_as_heads_lie(q_BHLK), _as_heads_lie(k_BHLK), _as_heads_lie(v_BHLK))
-    blocks = kernels.blocks_of(q_BHLK.shape[-1], q_BHLK.dtype)
-    kernels.gradients(grad_BHLK, q_BHLK, k_BHLK, v_BHLK, out_BHLK, totals_BHL, key_exponents_BH, into, power, blocks)
+    blocks = triton_attention.blocks_of(q_BHLK.shape[-1], q_BHLK.dtype)
+    triton_attention.gradients(grad_BHLK, q_BHLK, k_BHLK, v_BHLK, out_BHLK, totals_BHL, key_exponents_BH, into, power, blocks)
     return into
 
 
@@ -119,14 +120,13 @@ def problem(device: torch.device, width: int, power: int, dtype: torch.dtype) ->
         return f"the kernels know powers up to {MOST_POWER}, and model.attention_power is {power}"
     if dtype not in DTYPES:
         return f"the kernels know no {dtype}"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not interpreted:
+        return "there is no GPU"
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
-    from pipeline.model import triton_kernels
-
-    if triton_kernels.INTERPRETED:
+    if interpreted:
         return None
-    if device.type != "cuda":
-        return "there is no GPU"
     if torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
         return f"{torch.cuda.get_device_name(device)} is older than Ampere"
     return _refusal(device, width, power, dtype)

@@ -5,60 +5,25 @@
     key_gradient      a block of keys against all queries: dk and dv
 
 `relu_attention` has the formulas, and is what these are held against. No program adds into what another one writes, so the
-gradient is the same at every run; and as no maximum is subtracted, no block is ever scaled again. Scores are fp32 and never leave
+gradient is the same at every run; and as no maximum is subtracted, no block is ever scaled again. Scores are fp32 and stay on
 the chip. Keys and queries beyond the end are read as zeros: their scores are 0, and so are their weights.
 
-For n > 1, and in fp16, every score is multiplied by a power of two, as if the query's largest number and the largest of the
-head's keys were about 1: no power of a score then leaves the range of numbers. It rounds nothing, and the row sum cancels it.
+SHORTEN: every score is multiplied by a power of two, as if the query's largest number and the largest of the head's keys were
+about 1: no power of a score then leaves the range of numbers. It rounds nothing, and the row sum cancels it. LIFT: by what the
+weights are multiplied before they are rounded to V's type.
 
-Only `fused_attention` imports this module, when a kernel is to run: it needs triton, and decides as it is imported whether the
-kernels are compiled or (TRITON_INTERPRET=1, in tests on a CPU) interpreted.
+`triton_attention` launches them. Decided as this is imported: are they compiled or, with TRITON_INTERPRET=1 in tests on a CPU,
+interpreted?
 
-Shapes: B batch, H heads, L sequence, K width of a head; M queries and N keys of a block, P the power of two from K on.
+Shapes: K width of a head, P the power of two from K on; M queries and N keys of a block, R rows of either.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 INTERPRETED = triton.knobs.runtime.interpret
-# In fp16, weights of at most 128^n become numbers of at most 2^15 before they are multiplied with V.
-FP16_LIFT = {1: 2.0**8, 2: 2.0**1, 3: 2.0**-6}
-
-
-class Blocks(NamedTuple):
-    """Queries and keys of a block, warps of a program, and how many blocks are on their way to it at once."""
-
-    queries: int
-    keys: int
-    warps: int
-    stages: int
-
-
-class KernelBlocks(NamedTuple):
-    """Of each kernel."""
-
-    attend: Blocks
-    query_gradient: Blocks
-    key_gradient: Blocks
-
-
-def blocks_of(width: int, dtype: torch.dtype) -> KernelBlocks:
-    """Of heads of this width. Fixed, not tuned at a start: the order of a sum, and with it the last bit of a run that goes on,
-    must not hang on which was the fastest that day. What a program keeps on chip is at most 99 KiB, which every GPU since
-    Ampere has."""
-    if INTERPRETED:
-        return KernelBlocks(*(Blocks(16, 16, 1, 1),) * 3)
-    if dtype == torch.float32:
-        if width > 64:
-            return KernelBlocks(*(Blocks(32, 32, 4, 1),) * 3)
-        return KernelBlocks(Blocks(64, 32, 4, 2), Blocks(64, 32, 4, 2), Blocks(32, 64, 4, 2))
-    if width > 64:
-        return KernelBlocks(Blocks(64, 64, 4, 2), Blocks(64, 64, 4, 2), Blocks(32, 64, 4, 2))
-    return KernelBlocks(Blocks(128, 64, 4, 3), Blocks(128, 64, 8, 2), Blocks(64, 128, 8, 2))
 
 
 def _part(function: Any) -> Any:
@@ -142,7 +107,7 @@ def _here(length, heads, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _attend(
+def attend(
     q, k, v, key_exponents, out, totals,
     q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row, out_batch, out_head, out_row,
     heads, length,
@@ -175,7 +140,7 @@ def _attend(
 
 
 @triton.jit
-def _query_gradient(
+def query_gradient(
     q, k, v, grad, out, totals, key_exponents, dq, along, scales,
     q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
     grad_batch, grad_head, grad_row, out_batch, out_head, out_row, dq_batch, dq_head, dq_row,
@@ -216,7 +181,7 @@ def _query_gradient(
 
 
 @triton.jit
-def _key_gradient(
+def key_gradient(
     q, k, v, grad, totals, along, scales, dk, dv,
     q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch, v_head, v_row,
     grad_batch, grad_head, grad_row, dk_batch, dk_head, dk_row, dv_batch, dv_head, dv_row,
@@ -255,63 +220,3 @@ def _key_gradient(
         dk_NP = _dot(dscore_NM.to(q_MP.dtype), q_MP, dk_NP, UPCAST)
     _store(dk + batch * dk_batch + head * dk_head, rows_N, dk_row, length, dk_NP, K, P)
     _store(dv + batch * dv_batch + head * dv_head, rows_N, dv_row, length, dv_NP, K, P)
-
-
-def attend(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, key_exponents_BH: Tensor, out_BHLK: Tensor, totals_BHL: Tensor,
-           power: int, blocks: Blocks) -> None:  # fmt: skip
-    """Writes `out_BHLK` and `totals_BHL`. The last dimension of each tensor is dense; the others may lie anyhow."""
-    options = {**_options(q_BHLK, power, blocks), "LIFT": FP16_LIFT[power] if q_BHLK.dtype == torch.float16 else 1.0}
-    tensors = (q_BHLK, k_BHLK, v_BHLK)
-    _attend[_grid(q_BHLK, blocks.queries)](
-        *tensors, key_exponents_BH, out_BHLK, totals_BHL, *_strides(*tensors, out_BHLK), *_sizes(q_BHLK), **options
-    )
-
-
-def gradients(grad_BHLK: Tensor, q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, out_BHLK: Tensor, totals_BHL: Tensor,
-              key_exponents_BH: Tensor, into: tuple[Tensor, Tensor, Tensor], power: int, blocks: KernelBlocks) -> None:  # fmt: skip
-    """Writes dq, dk and dv `into` these."""
-    dq_BHLK, dk_BHLK, dv_BHLK = into
-    along_BHL, scales_BHL = torch.empty_like(totals_BHL), torch.empty_like(totals_BHL)
-    tensors, sizes = (q_BHLK, k_BHLK, v_BHLK, grad_BHLK), _sizes(q_BHLK)
-    _query_gradient[_grid(q_BHLK, blocks.query_gradient.queries)](
-        *tensors, out_BHLK, totals_BHL, key_exponents_BH, dq_BHLK, along_BHL, scales_BHL,
-        *_strides(*tensors, out_BHLK, dq_BHLK), *sizes, **_options(q_BHLK, power, blocks.query_gradient),
-    )  # fmt: skip
-    _key_gradient[_grid(q_BHLK, blocks.key_gradient.keys)](
-        *tensors, totals_BHL, along_BHL, scales_BHL, dk_BHLK, dv_BHLK,
-        *_strides(*tensors, dk_BHLK, dv_BHLK), *sizes, **_options(q_BHLK, power, blocks.key_gradient),
-    )  # fmt: skip
-
-
-def _grid(q_BHLK: Tensor, rows: int) -> tuple[int]:
-    batch, heads, length, _ = q_BHLK.shape
-    return (batch * heads * triton.cdiv(length, rows),)
-
-
-def _strides(*tensors: Tensor) -> list[int]:
-    return [stride for tensor in tensors for stride in tensor.stride()[:3]]
-
-
-def _sizes(q_BHLK: Tensor) -> tuple[int, int]:
-    return q_BHLK.shape[1], q_BHLK.shape[2]
-
-
-def _options(q_BHLK: Tensor, power: int, blocks: Blocks) -> dict[str, Any]:
-    length, width = q_BHLK.shape[2:]
-    return {
-        "POWER": power,
-        "SHORTEN": shortens(power, q_BHLK.dtype),
-        "UPCAST": INTERPRETED and q_BHLK.dtype == torch.bfloat16,
-        "EVEN": length % blocks.queries == 0 and length % blocks.keys == 0,
-        "K": width,
-        "P": triton.next_power_of_2(width),
-        "M": blocks.queries,
-        "N": blocks.keys,
-        "num_warps": blocks.warps,
-        "num_stages": blocks.stages,
-    }
-
-
-def shortens(power: int, dtype: torch.dtype) -> bool:
-    """Is every score multiplied by a power of two?"""
-    return power > 1 or dtype == torch.float16
