@@ -132,17 +132,17 @@ def recipe_of(size: Size, precision: str, sequences: int) -> RunConfig:
 
 
 def products(size: Size, sequences: int, predictions: int) -> list[tuple[int, int, int, int, int]]:
-    """(how many in a forward pass, batch, m, k, n): the products [m, k] x [k, n] of our model."""
+    """(how many in a forward pass, batch, m, k, n): the products [m, k] x [k, n] of ours; heads have width 64."""
     tokens, heads = sequences * size.seq_len, sequences * size.heads
-    of_layer = [
-        (4, 1, tokens, size.width, size.width),  # q, k, v and the output
-        (1, 1, tokens, size.width, size.ffn_width),
-        (1, 1, tokens, size.ffn_width, size.width),
-        (1, heads, size.seq_len, 64, size.seq_len),  # scores
-        (1, heads, size.seq_len, size.seq_len, 64),  # weights with values
+    n, width, ffn_width, layers = tokens, size.width, size.ffn_width, size.layers
+    return [
+        (4 * layers, 1, n, width, width),  # q, k, v and the output
+        (layers, 1, n, width, ffn_width),
+        (layers, 1, n, ffn_width, width),
+        (layers, heads, size.seq_len, 64, size.seq_len),  # scores
+        (layers, heads, size.seq_len, size.seq_len, 64),  # weights with values
+        (1, 1, predictions, width, size.vocabulary),
     ]
-    logits = (1, 1, predictions, size.width, size.vocabulary)
-    return [*((size.layers * count, *shape) for count, *shape in of_layer), logits]  # type: ignore[misc]
 
 
 def operations(size: Size, sequences: int, predictions: int) -> float:
