@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 STEPS = "\nsteps = 1500\n"  # of the recipe
 SHORT = "\nsteps = 120\n"
 # By how many nats a held-out loss must be below the unigram entropy, 5.480. Measured: 1.743 below (3.738) on [MASK] at the end
-# of the recipe; 0.392 below (5.088) over all masked positions with a twelfth of its steps, when on [MASK] nothing is learned yet.
+# of the recipe; after a twelfth of it 0.392 below (5.088) over all masked positions, when on [MASK] nothing is learned yet.
 BELOW_NATS = {STEPS: ("heldout_mask_loss", 1.5), SHORT: ("heldout_loss", 0.25)}
 FILLED = "The function returns [MASK] if the list is empty."  # what the demo ends with
 # As from a shell: a make above this test would have `make demo` print the folders that it enters and leaves.
