@@ -42,7 +42,7 @@ from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
-from pipeline.train.place import Place, check_directory, meet
+from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
@@ -93,6 +93,7 @@ def pretrain(job: Job, world: World) -> bool:
 def _checked_start(job: Job, place: Place) -> Begun:
     """Every rank opens the corpus, and all agree on what they train and from whose weights; the bytes of each copy of the
     corpus are checked, and then rank 0 checks the memory and the run directory for all."""
+    check_attention(job.config, place)
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
     copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
