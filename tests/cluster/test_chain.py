@@ -69,7 +69,7 @@ def test_from_text_to_the_scorecard_and_an_export(cluster: Cluster, texts: Path,
     (tmp_path / "tasks").mkdir()
     build = ["--source", f"topics={texts}/*.txt", "--build", "--vocab-size 500 --heldout-fraction 0.1", "--tasks", "2"]
     after = ["--then", "finetune", "--task-data", write_tasks(tmp_path / "tasks"), "--then", "export"]
-    brief = {"data.seq_len": 64, "task.stride": 16, "task.question_tokens": 40, "batch.global_sequences": 8}
+    brief = {"data.seq_len": 64, "task.stride": 16, "task.question_tokens": 40, "batch.micro_sequences": 8}
     settings = [word for key, value in brief.items() for word in ("--finetune-set", f"{key}={value}")]
     run = tmp_path / "run"
     positions = set_options(model__max_seq_len=64)
