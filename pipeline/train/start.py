@@ -2,11 +2,11 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -19,7 +19,6 @@ from pipeline.checkpoint.snapshot import set_rng_states
 from pipeline.checkpoint.writer import Kept, Saver, make_place
 from pipeline.config.ds_config import precision
 from pipeline.config.schema import RunConfig
-from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
@@ -42,6 +41,7 @@ from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
+from pipeline.train.micro_batches import Samples, micro_batches
 from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
@@ -149,13 +149,6 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     return finished
 
 
-class Samples(Protocol):
-    """What is trained on."""
-
-    def batch(self, consumed_B: Ints, /) -> Batch:
-        """The samples with these global counters."""
-
-
 Evaluation = Callable[[int, bool], Figures | None]  # of a Trainer
 
 
@@ -179,7 +172,7 @@ def trainer_of(
     saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
     state, progress = _training_state(found, config, built, optimizer, place)
     log = _run_log(job, place, progress, state.step)
-    batches = partial(_micro_batches, data, place)
+    batches = micro_batches(data, place.world, place.batch, place.device)
     trainer = Trainer(
         built,
         optimizer,
@@ -201,14 +194,6 @@ def _engine(model: Model, optimizer: PretrainingOptimizer, config: RunConfig, pl
         return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
     except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
         raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
-
-
-def _micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
-    """This rank's parts of the global batch of a step, on its device."""
-    world, batch = place.world, place.batch
-    for micro_step in range(batch.accumulation_steps):
-        indices = rank_indices(step, micro_step, world.rank, world.size, batch.global_sequences, batch.micro_sequences)
-        yield data.batch(indices).to(place.device)
 
 
 def _model(
