@@ -132,7 +132,7 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
     found = newest(job.run_dir, place.say, ranks)
-    model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
+    model = _model(found, job, begun, data, place, watchdog.beat)
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
 
     def evaluation(module: PretrainingModel) -> Evaluation:
@@ -206,8 +206,9 @@ def _model(
 ) -> PretrainingModel:
     source = found or begun.weights
     if source is None:
-        return new_model(job.config, begun.corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
-    return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
+        return new_model(job.config, begun.corpus, data, place, beat)
+    ranks = place.ranks
+    return ranks.together(lambda: trained_model(job.config, begun.corpus, source, begun.made_from, ranks.is_main))
 
 
 def _training_state(
