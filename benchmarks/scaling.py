@@ -8,7 +8,9 @@ loopback nobody else uses: what its counter says between two steps is what cross
 ranks, one micro batch; all ranks together send
 
     stage 0          2 (W-1) P b    a ring's all-reduce of the gradients
-    stages 1 and 2   2 (W-1) P b    each part of the gradients to its owner, each part of the parameters to everybody
+    stages 1 and 2   3 (W-1) P b    the same, and each part of the parameters to everybody. To send gradients to their owners
+                                    alone would take 2, but DeepSpeed 0.19.8 all-reduces them, unless
+                                    "use_multi_rank_bucket_allreduce" is false
     stage 3          3 (W-1) P b    parameters for the forward and again for the backward pass, gradients to their owners
 
 and a rank the W-th part of it. With a micro batches a step, stages 2 and 3 send gradients a times, stage 3 parameters, too.
@@ -66,7 +68,7 @@ class Row:
 
 def bytes_of_step(stage: int, ranks: int, parameters: int) -> int:
     """That all ranks together send in bf16, with one micro batch a step."""
-    return (3 if stage == 3 else 2) * (ranks - 1) * parameters * BF16_BYTES
+    return (3 if stage else 2) * (ranks - 1) * parameters * BF16_BYTES
 
 
 def crossed_so_far(table: str = "/proc/net/dev") -> int:
@@ -163,7 +165,7 @@ def paper(name: str, gpus: Sequence[int]) -> str:
         bandwidth = INSIDE if ranks <= NODE_GPUS else BETWEEN
         for stage in (1, 2, 3):
             once_s = bytes_of_step(stage, ranks, parameters) / ranks / bandwidth
-            again = {1: 1.0, 2: 4.5, 3: 8.0}[stage]  # of 8 micro batches: stage 2's gradients, stage 3's everything
+            again = {1: 1.0, 2: (8 * 2 + 1) / 3, 3: 8.0}[stage]  # of 8 micro batches: stage 2's gradients, stage 3's all
             plain, accumulated = compute_s / (compute_s + once_s), 8 * compute_s / (8 * compute_s + again * once_s)
             cells = (ranks, stage, f"{1e3 * compute_s:.1f}", f"{1e3 * once_s:.1f}", f"{plain:.0%}", f"{accumulated:.0%}")
             lines.append("| " + " | ".join(map(str, cells)) + " |")
