@@ -299,3 +299,4 @@ def test_the_kernels_compile_and_fit_on_a_gpu(
             }
             made = compile(ASTSource(kernel, kinds, constants, aligned), GPUTarget("cuda", capability, 32), launch)
             assert made.metadata.shared <= MOST_SHARED_BYTES, name
+            assert "max.NaN.f32" in made.asm["ptx"], name  # ReLU hides nothing; the interpreter's never does
