@@ -46,6 +46,7 @@ from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
+from pipeline.train.measured_start import measured_start
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
@@ -157,6 +158,11 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     data = training_data(corpus, config)
     found = newest(job.run_dir, partial(_say, ranks), ranks)
     model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
+    if not (found or begun.weights):
+        tell, beat = partial(_say, ranks), watchdog.beat
+        if not measured_start(config, model, data, place.device, job.run_dir, ranks, beat, stop.asked, tell):
+            _say(ranks, "stopped while the start was being measured; nothing has begun: the same command starts it")
+            return False
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
 
     def evaluation(module: PretrainingModel) -> Evaluation:
