@@ -18,6 +18,7 @@ from pipeline.data.batch import Batch
 from pipeline.data.pretraining import PretrainingData
 from pipeline.init.admin import omegas
 from pipeline.init.gradinit import STEPS, Iteration, Search, Settings
+from pipeline.model import token_loss
 from pipeline.model.pretraining import PretrainingModel
 
 MEASURED = ("admin", "gradinit")
@@ -143,9 +144,14 @@ def _losses(
     model: PretrainingModel, data: PretrainingData, config: RunConfig, device: torch.device, samples: Sequence[int]
 ) -> list[Callable[[], Tensor]]:
     """Half of a batch's loss, micro batch by micro batch."""
-    size, many = config.batch.micro_sequences, len(samples)
+    size, many = _part_sequences(config, data), len(samples)
     parts = [data.batch(np.array(samples[at : at + size])).to(device) for at in range(0, many, size)]
     return [partial(_loss, model, part, len(part.input_ids) / (2 * many)) for part in parts]
+
+
+def _part_sequences(config: RunConfig, data: PretrainingData) -> int:
+    """A micro batch, or as much of one as has a loss that can be differentiated twice: with more logits it cannot."""
+    return max(1, min(config.batch.micro_sequences, token_loss.MOST_LOGITS // (data.n_predictions * data.vocab_size)))
 
 
 def _loss(model: PretrainingModel, batch: Batch, weight: float) -> Tensor:

@@ -3,26 +3,22 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from pipeline.config.schema import RunConfig
 from pipeline.data.pretraining import PretrainingData
-from pipeline.distributed.ranks import Ranks
 from pipeline.init.measured import MEASURED, Measuring, Start, apply, measure, said
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.run.start_file import read_start, write_start
+from pipeline.train.place import Place
 
 
 def measured_start(
     config: RunConfig,
     model: PretrainingModel,
     data: PretrainingData,
-    device: torch.device,
+    place: Place,
     run_dir: Path,
-    ranks: Ranks,
     beat: Callable[[str], None],
     asked_to_stop: Callable[[], bool],
-    say: Callable[[str], None],
 ) -> bool:
     """Give the model, which has its normal weights on every rank, the start that model.init names; a collective. False if some
     rank was asked to stop meanwhile: nothing is kept then.
@@ -32,18 +28,19 @@ def measured_start(
     """
     if config.model.init not in MEASURED:
         return True
+    ranks = place.ranks
     start = ranks.from_main(lambda: read_start(run_dir, config.model.init))
     if start is None:
-        measuring = measure(config, model, data, device, say) if ranks.is_main else None
+        measuring = measure(config, model, data, place.device, place.say) if ranks.is_main else None
         while start is None:
             beat(f"the start, {config.model.init}")
             if any(ranks.gather(asked_to_stop())):
                 return False
             start = ranks.from_main(lambda: _advance(measuring))
         ranks.on_main(lambda: write_start(run_dir, start))
-        ranks.on_main(lambda: say(said(start)))
+        place.say(said(start))
     else:
-        ranks.on_main(lambda: say(f"{said(start)}: found by an earlier start of this run"))
+        place.say(f"{said(start)}: found by an earlier start of this run")
     ranks.together(lambda: apply(model, start))
     return True
 

@@ -12,24 +12,21 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.checkpoint import probe
-from pipeline.checkpoint.layout import CHECKPOINTS
 from pipeline.checkpoint.progress import Progress, restored
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.snapshot import set_rng_states
 from pipeline.checkpoint.writer import Kept, Saver, make_place
-from pipeline.config.batch import BatchArithmetic, batch_arithmetic
-from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
+from pipeline.config.ds_config import precision
 from pipeline.config.schema import RunConfig
 from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
-from pipeline.distributed.rendezvous import AskedToStop
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
-from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
+from pipeline.engine.processes import side_ranks, sum_over_ranks
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
@@ -40,19 +37,18 @@ from pipeline.run.directory import check_run, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
-from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
 from pipeline.run.started_from import Weights, check_weights, first_weights
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.measured_start import measured_start
+from pipeline.train.place import Place, check_directory, meet
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Figures, Trainer
 from preprocessing.base.command_line import one_line
-from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, check_hashes, copy_of, open_corpus
 
@@ -67,17 +63,6 @@ class Job:
     run_dir: Path
     fresh: bool = False  # rename the run that is there and begin anew
     start_from: Path | None = None  # a run, or a checkpoint of one, whose weights a new run begins with
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a start happens: this process among the others, its device, DeepSpeed's dictionary for them."""
-
-    world: World
-    ranks: Ranks
-    device: torch.device
-    ds_dictionary: dict[str, Any]
-    batch: BatchArithmetic
 
 
 @dataclass(frozen=True)
@@ -99,17 +84,10 @@ def pretrain(job: Job, world: World) -> bool:
     """
     stop = StopRequest()
     stop.listen()
-    batch = batch_arithmetic(job.config.batch, world.size)
-    ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
-    timeout_s = job.config.train.timeout_s
-    try:
-        limit_s = 2 * timeout_s + 60  # the watchdog comes first, with one line
-        device = start_processes(world, limit_s, asked_to_stop=lambda: stop.reason is not None)
-    except AskedToStop:
-        say(f"stopped ({stop.reason}) while waiting for the other ranks; nothing has begun: the same command starts it")
+    place = meet(job.config, world, stop)
+    if place is None:
         return False
-    with Watchdog(world, timeout_s, stop.ask) as watchdog:
-        place = Place(world, ranks_of(), device, ds_dictionary, batch)
+    with Watchdog(world, job.config.train.timeout_s, stop.ask) as watchdog:
         return _train(job, _checked_start(job, place), place, stop, watchdog)
 
 
@@ -144,10 +122,7 @@ def _checked_start(job: Job, place: Place) -> Begun:
         return check_run(job.run_dir, wanted)
 
     made_from = place.ranks.from_main(check)
-    for directory in (job.run_dir, job.run_dir / CHECKPOINTS):  # which a user may have put on another disk
-        check_shared(directory, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
-    for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
-        _say(place.ranks, line)
+    check_directory(job.run_dir, place, job.config.train.timeout_s)
     return Begun(corpus, made_from, weights)
 
 
@@ -156,13 +131,12 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     config, ranks, corpus = job.config, place.ranks, begun.corpus
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
-    found = newest(job.run_dir, partial(_say, ranks), ranks)
+    found = newest(job.run_dir, place.say, ranks)
     model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
-    if not (found or begun.weights):
-        tell, beat = partial(_say, ranks), watchdog.beat
-        if not measured_start(config, model, data, place.device, job.run_dir, ranks, beat, stop.asked, tell):
-            _say(ranks, "stopped while the start was being measured; nothing has begun: the same command starts it")
-            return False
+    new = found is None and begun.weights is None
+    if new and not measured_start(config, model, data, place, job.run_dir, watchdog.beat, stop.asked):
+        place.say("stopped while the start was being measured; nothing has begun: the same command starts it")
+        return False
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
 
     def evaluation(module: PretrainingModel) -> Evaluation:
@@ -272,8 +246,7 @@ def _training_state(
     window = LossWindow(found.window(*here).to(place.device), progress.window_time_s, progress.window_steps)
     loss = probe.loss(built.module, probe.stored_batch(found))
     ranks.together(lambda: probe.check(found, loss, precision(place.ds_dictionary)))
-    _say(
-        ranks,
+    place.say(
         f"going on from step {found.step} ({found.directory}, saved by {found.world_size} ranks under ZeRO "
         f"{found.manifest['zero_stage']}; the probe batch has its loss, {loss:.6g}, again)",
     )
@@ -325,8 +298,3 @@ def say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None
     reasons = [reason for reason in ranks.gather(stop.reason) if reason]
     log.say(f"stopped after step {step} ({reasons[0]}) and saved: the same command goes on")
     ranks.on_main(log.close)
-
-
-def _say(ranks: Ranks, text: str) -> None:
-    if ranks.is_main:
-        say(text)

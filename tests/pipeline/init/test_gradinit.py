@@ -16,6 +16,7 @@ from pipeline.data.random_batch import random_batch
 from pipeline.init.gradinit import STEPS, Search, Settings, Step, gradient_of, norm, norm_gradient
 from pipeline.init.measured import Start, measure, said, settings_of
 from pipeline.init.normal import init_weights
+from pipeline.model import token_loss
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel
 from tests.helpers.running import SMALL
@@ -101,6 +102,8 @@ def bert(dtype: torch.dtype = torch.float32) -> PretrainingModel:
 
 class Data:
     """Random samples by number, each always the same."""
+
+    n_predictions, vocab_size = 3, VOCAB_SIZE
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -206,6 +209,16 @@ def _run(measuring: Any) -> Sequence[Start]:
             next(measuring)
         except StopIteration as end:
             return [end.value]
+
+
+def test_many_logits_are_taken_in_parts_that_can_be_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found(bert(), Data(), gamma=1e-3, iterations=2)["multipliers"]
+    monkeypatch.setattr(token_loss, "MOST_LOGITS", 2 * 3 * VOCAB_SIZE)
+    data = Data()
+    assert found(bert(), data, gamma=1e-3, iterations=2)["multipliers"] == {
+        name: pytest.approx(m, abs=1e-4) for name, m in whole.items()
+    }
+    assert {len(part) for part in data.asked} == {2}
 
 
 def test_the_search_says_what_it_saw_and_what_it_cost() -> None:
