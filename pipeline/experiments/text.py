@@ -1,4 +1,4 @@
-"""The corpus that an experiment trains on: a built one, or Python's own texts, built where the experiment writes."""
+"""What experiments train on, and with which settings: a corpus, or Python's own texts, built where the experiment writes."""
 
 import argparse
 from pathlib import Path
@@ -25,3 +25,9 @@ def corpus_of(data: Path | None, out: Path) -> Corpus:
     settings = Settings(vocab_size=VOCAB_SIZE, heldout_fraction=HELDOUT_FRACTION)
     build(builtin_sources(), out / "corpus", settings)
     return open_corpus(out / "corpus")
+
+
+def add_set_argument(parser: argparse.ArgumentParser, recipes: str) -> None:
+    """--set, over the settings of the experiment itself."""
+    help_text = f"change a setting of every training (recipe {recipes}), such as train.steps=500 or model.layers=4; repeatable"
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=help_text)

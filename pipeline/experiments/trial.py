@@ -40,12 +40,14 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """What is trained: a configuration, and by how much its loss is multiplied before it is differentiated. (By how much the
-    start is: model.init_std.) `what` says what else is special, where a `change` of the model is."""
+    """What is trained: a configuration; by how much its loss is multiplied before it is differentiated; by how much its scale
+    invariant parameters are, once they have their start, balanced or not. (Before a balanced start there is model.init_std.)
+    `what` says what else is special, where a `change` of the model is."""
 
     name: str
     config: RunConfig
     loss_scale: float = 1.0
+    start_scale: float = 1.0
     what: str = ""
 
 
@@ -90,7 +92,9 @@ class Notes:
 
 def settings_of(trials: Sequence[Trial]) -> dict[str, Any]:
     """What result.json says was tried."""
-    return {t.name: {"loss_scale": t.loss_scale, "what": t.what, **as_dict(t.config)} for t in trials}
+    return {
+        t.name: {"loss_scale": t.loss_scale, "start_scale": t.start_scale, "what": t.what, **as_dict(t.config)} for t in trials
+    }
 
 
 def outcome_of(
@@ -177,6 +181,11 @@ def starting_model(
             share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
         backward = partial(_backward, model, batches, batch_arithmetic(config.batch, 1).accumulation_steps)
         balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
+    invariant = model.scale_invariant_names()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in invariant:
+                parameter.mul_(trial.start_scale)
     return model
 
 

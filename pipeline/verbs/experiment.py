@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.experiments.equilibrium import experiment as equilibrium
 from pipeline.experiments.toys import experiment as toys
 from preprocessing.base.command_line import Parser
 
@@ -14,6 +15,7 @@ and version (result.json) into --out, and prints the table and what was found. d
 # Each has SUMMARY; COST and QUICK_COST, of one core; TEXT, its description; add_arguments(parser); run(arguments) -> Found.
 EXPERIMENTS = {
     "toys": toys,
+    "equilibrium": equilibrium,
 }
 
 
