@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.experiments.equilibrium import experiment as equilibrium
+from pipeline.experiments.robustness import experiment as robustness
 from pipeline.experiments.toys import experiment as toys
 from preprocessing.base.command_line import Parser
 
@@ -16,6 +17,7 @@ and version (result.json) into --out, and prints the table and what was found. d
 EXPERIMENTS = {
     "toys": toys,
     "equilibrium": equilibrium,
+    "robustness": robustness,
 }
 
 

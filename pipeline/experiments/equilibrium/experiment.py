@@ -141,15 +141,15 @@ def _finding(measured: Mapping[str, Mapping[str, Any]], product: float) -> str:
         for name, of in measured.items()
         if of["start_scale"] != 1 and of["arrival_step"] is not None
     ]
-    losses = [of["heldout_loss"] for of in measured.values()]
+    losses, below = [of["heldout_loss"] for of in measured.values()], measured["0.01"]["clipped_before_arrival"]
     return (
         f"From every start the norm settles within {off:.1%} of sqrt(σ)·(lr/(wd·(2 - lr·wd)))^(1/4), lr·wd = {product:.3g}. "
         f"Steps until it is within a factor {_near()} of that: {'; '.join(times)}. That is ln(c)/(lr·wd), "
         f"{math.log(10) / product:.0f} for every ten times, from above by weight decay, and from below because clipping limits "
-        f"the growth. Before arrival {measured['0.01']['clipped_before_arrival']:.0%} of the steps from 0.01 were clipped, of all "
-        f"steps from the balanced start {measured['1']['clipped_fraction']:.1%}. Matrices settle at {min(of_matrices):.3f} to "
-        f"{max(of_matrices):.3f} of their own predictions. The last effective rates lie within a factor "
-        f"{max(rates) / min(rates):.2f}, held-out losses between {min(losses):.3f} and {max(losses):.3f}."
+        f"the growth. Before arrival {below:.0%} of the steps from 0.01 were clipped, of all steps from the balanced start "
+        f"{measured['1']['clipped_fraction']:.1%}. Matrices settle at {min(of_matrices):.3f} to {max(of_matrices):.3f} of "
+        f"their own predictions. The last effective rates lie within a factor {max(rates) / min(rates):.2f}, held-out losses "
+        f"between {min(losses):.3f} and {max(losses):.3f}."
     )
 
 
