@@ -21,6 +21,7 @@ from pipeline.data.pretraining import PretrainingData, heldout_data, training_da
 from pipeline.engine.local import LocalEngine
 from pipeline.experiments.found import plain
 from pipeline.init.balanced import balance, share_a_direction
+from pipeline.init.measured import MEASURED, apply, measure, to_the_end
 from pipeline.init.normal import init_weights
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingLoss, PretrainingModel
@@ -60,6 +61,7 @@ class Outcome:
     evaluations: list[Record] = field(default_factory=list)
     problem: str | None = None
     time_s: float = 0.0
+    start: Record | None = None  # what a measured start found (`init.measured.Start`)
 
     @property
     def heldout_loss(self) -> float:
@@ -133,6 +135,7 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = partial(micro_batches, training_data(corpus, config), config, device)
     model = starting_model(trial, corpus, device, batches, change)
+    start = measured_start(model, config, corpus, device)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     accumulation = batch_arithmetic(config.batch, world_size=1).accumulation_steps
     notes = Notes(config, observer(model))
@@ -151,7 +154,7 @@ def train(
         trainer.run()
     except ValueError as error:  # norms that are not finite, several steps in a row
         problem = str(error).split(":")[0]
-    return Outcome(notes.outcome.steps, notes.outcome.evaluations, problem, time.perf_counter() - began_s)
+    return Outcome(notes.outcome.steps, notes.outcome.evaluations, problem, time.perf_counter() - began_s, start)
 
 
 def micro_batches(data: PretrainingData, config: RunConfig, device: torch.device, step: int) -> Iterator[Batch]:
@@ -187,6 +190,15 @@ def starting_model(
             if name in invariant:
                 parameter.mul_(trial.start_scale)
     return model
+
+
+def measured_start(model: PretrainingModel, config: RunConfig, corpus: Corpus, device: torch.device) -> Record | None:
+    """Give the model Admin's or GradInit's start, if that is its configuration's; what was found."""
+    if config.model.init not in MEASURED:
+        return None
+    start = to_the_end(measure(config, model, training_data(corpus, config), device, lambda line: None))
+    apply(model, start)
+    return {**start}
 
 
 def _scaled(scale: float, model: Any, inputs: Any, output: PretrainingLoss) -> PretrainingLoss:

@@ -42,6 +42,16 @@ def measure(config: RunConfig, model: PretrainingModel, data: PretrainingData, d
     return {"admin": _admin, "gradinit": _gradinit}[config.model.init](config, model, data, device, say)
 
 
+def to_the_end(measuring: Measuring) -> Start:
+    """What is found, all at once."""
+    while True:
+        try:
+            next(measuring)
+        except StopIteration as end:
+            found: Start = end.value
+            return found
+
+
 @torch.no_grad()
 def apply(model: nn.Module, start: Mapping[str, Any]) -> None:
     """Multiply every tensor by its number, in place. ValueError if the model has no such tensor."""
