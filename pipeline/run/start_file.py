@@ -7,6 +7,7 @@ from typing import Any
 from preprocessing.base.json_file import read_object, write_object
 
 START = "start.json"
+START_KEYS = {"init", "multipliers", "figures"}
 
 
 def read_start(run_dir: Path, init: str) -> dict[str, Any] | None:
@@ -14,7 +15,7 @@ def read_start(run_dir: Path, init: str) -> dict[str, Any] | None:
     path = run_dir / START
     if not path.is_file():
         return None
-    start = read_object(path, required=("init", "multipliers", "figures"))
+    start = read_object(path, required=tuple(START_KEYS))
     if start["init"] != init:
         raise ValueError(f"{path} is the start of model.init = {start['init']!r}, this run has {init!r}: move it away")
     return start

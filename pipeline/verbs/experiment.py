@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.experiments.equilibrium import experiment as equilibrium
+from pipeline.experiments.initialisers import experiment as initialisers
 from pipeline.experiments.robustness import experiment as robustness
 from pipeline.experiments.toys import experiment as toys
 from preprocessing.base.command_line import Parser
@@ -18,6 +19,7 @@ EXPERIMENTS = {
     "toys": toys,
     "equilibrium": equilibrium,
     "robustness": robustness,
+    "initialisers": initialisers,
 }
 
 

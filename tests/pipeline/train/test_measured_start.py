@@ -11,6 +11,7 @@ import torch
 from pipeline.checkpoint.layout import step_directories
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.snapshot import PARAM
+from pipeline.report.run_page import write_report
 from pipeline.run.metrics_file import read_metrics
 from pipeline.run.start_file import read_start, write_start
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
@@ -127,6 +128,12 @@ def test_the_start_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert read_start(tmp_path, "admin") is not None
     with pytest.raises(ValueError, match=r"start.json is the start of model.init = 'admin', this run has 'gradinit'"):
         read_start(tmp_path, "gradinit")
+
+
+def test_the_page_says_it(alone: tuple[str, Path, str], tmp_path: Path) -> None:
+    init, run, _ = alone
+    page = write_report(run, out=tmp_path / "page.html").read_text(encoding="utf-8")
+    assert {"admin": "Admin: ω of 4 shortcuts", "gradinit": "GradInit: "}[init] in page
 
 
 def test_omega_is_trained(alone: tuple[str, Path, str]) -> None:
