@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from preprocessing.corpus.reader import Corpus
 
 SUMMARY = "Admin and GradInit for the Post-LN BERT, beside SIBERT: amplification by depth, training without warm-up"
-COST, QUICK_COST = "10 minutes", "30 seconds"
+COST, QUICK_COST = "5 minutes", "20 seconds"
 TEXT = """\
 How much a small change of the weights changes the output of a Post-LN BERT, of one with Admin's shortcuts, of a Pre-LN BERT and
 of SIBERT, by depth. Then BERTs of 12 and 24 layers by AdamW without warm-up at several rates, from the normal start, Admin's
@@ -40,14 +40,20 @@ class Size:
     settings: Sequence[str]  # of every training
 
 
-SHAPE = ("model.width=32", "model.heads=2", "model.ffn_width=128", "data.seq_len=32", "batch.global_sequences=16")
-ALL = (*SHAPE, "model.init_tokens=512", "train.eval_sequences=128", "train.log_every_steps=5", "train.eval_every_steps=100000")
+SHAPE = ("model.width=32", "model.heads=2", "model.ffn_width=128", "data.seq_len=32")
+BATCH = ("batch.global_sequences=8", "batch.micro_sequences=8", "model.init_tokens=256", "train.eval_sequences=128")
+ALL = (*SHAPE, *BATCH, "train.log_every_steps=5", "train.eval_every_steps=100000")
 OF_BERT = ("optim.schedule.warmup_steps=0", f"model.init_std={1 / math.sqrt(32):.4f}", "model.gradinit.lr=0.01")
 FULL = Size(
-    (3, 6, 12, 24, 48), 64, (0, 1, 2), (1.0, 0.55), (12, 24), (1e-3, 3e-3, 1e-2),
-    (*ALL, "train.steps=120", "model.gradinit.iterations=30"),
-)  # fmt: skip
-QUICK = Size((2, 8), 32, (0, 1), (1.0,), (6,), (3e-3,), (*ALL, "train.steps=24", "model.gradinit.iterations=8"))
+    amplified_layers=(3, 6, 12, 24),
+    amplified_width=64,
+    seeds=(0, 1),
+    gains=(1.0, 0.55),
+    trained_layers=(12, 24),
+    rates=(1e-3, 3e-3, 1e-2),
+    settings=(*ALL, "train.steps=60", "model.gradinit.iterations=15"),
+)
+QUICK = Size((2, 8), 32, (0, 1), (1.0,), (6,), (3e-3,), (*ALL, "train.steps=30", "model.gradinit.iterations=10"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
