@@ -40,7 +40,7 @@ from pipeline.tasks.samples import TaskData, training_rows
 from pipeline.tasks.sets import TaskSet, load_set
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.evaluate import asked_anywhere
-from pipeline.train.place import Place, check_directory, meet
+from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import say
 from pipeline.train.start import Evaluation, Job, say_stopped, trainer_of
 from preprocessing.base.files import write_whole
@@ -94,6 +94,7 @@ def finetune(request: Request, world: World) -> bool:
     if place is None:
         return False
     with Watchdog(world, config.train.timeout_s, stop.ask) as watchdog:
+        check_attention(config, place)
         ready = place.ranks.together(lambda: _prepared(request, watchdog.beat))
         for seed in range(request.seeds):
             seeded = with_length(config, len(ready.rows), seed)

@@ -8,13 +8,14 @@ import torch
 
 from pipeline.checkpoint.layout import CHECKPOINTS
 from pipeline.config.batch import BatchArithmetic, batch_arithmetic
-from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
+from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
 from pipeline.config.schema import RunConfig
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
 from pipeline.distributed.rendezvous import AskedToStop
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.engine.processes import ranks_of, start_processes
+from pipeline.model.attention import attention_line
 from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
 from pipeline.train.run_log import say
 from preprocessing.base.files import try_to_write
@@ -48,6 +49,18 @@ def meet(config: RunConfig, world: World, stop: StopRequest) -> Place | None:
         say(f"stopped ({stop.reason}) while waiting for the other ranks; nothing has begun: the same command starts it")
         return None
     return Place(world, ranks_of(), device, ds_dictionary, batch)
+
+
+def check_attention(config: RunConfig, place: Place) -> None:
+    """Say what computes the attention, and which ranks differ. ValueError, on all ranks alike, if the recipe wants Triton's
+    kernels and some rank cannot run them. A collective."""
+    dtype = torch.bfloat16 if precision(place.ds_dictionary) == "bf16" else torch.float32
+    lines = place.ranks.gather(place.ranks.together(lambda: attention_line(config, place.device, dtype)))
+    if lines[0] is not None:
+        place.say(lines[0])
+    for rank, line in enumerate(lines):
+        if line != lines[0]:
+            place.say(f"rank {rank} has another {line}")
 
 
 def check_directory(run_dir: Path, place: Place, timeout_s: float) -> None:

@@ -2,11 +2,11 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -19,7 +19,6 @@ from pipeline.checkpoint.snapshot import set_rng_states
 from pipeline.checkpoint.writer import Kept, Saver, make_place
 from pipeline.config.ds_config import precision
 from pipeline.config.schema import RunConfig
-from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
@@ -43,7 +42,8 @@ from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
 from pipeline.train.measured_start import measured_start
-from pipeline.train.place import Place, check_directory, meet
+from pipeline.train.micro_batches import Samples, micro_batches
+from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
@@ -94,6 +94,7 @@ def pretrain(job: Job, world: World) -> bool:
 def _checked_start(job: Job, place: Place) -> Begun:
     """Every rank opens the corpus, and all agree on what they train and from whose weights; the bytes of each copy of the
     corpus are checked, and then rank 0 checks the memory and the run directory for all."""
+    check_attention(job.config, place)
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
     copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
@@ -132,7 +133,7 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
     found = newest(job.run_dir, place.say, ranks)
-    model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
+    model = _model(found, job, begun, data, place, watchdog.beat)
     new = found is None and begun.weights is None
     if new and not measured_start(config, model, data, place, job.run_dir, watchdog.beat, stop.asked):
         place.say("stopped while the start was being measured; nothing has begun: the same command starts it")
@@ -151,13 +152,6 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     else:
         say_stopped(trainer.state.step, stop, log, ranks)
     return finished
-
-
-class Samples(Protocol):
-    """What is trained on."""
-
-    def batch(self, consumed_B: Ints, /) -> Batch:
-        """The samples with these global counters."""
 
 
 Evaluation = Callable[[int, bool], Figures | None]  # of a Trainer
@@ -183,7 +177,7 @@ def trainer_of(
     saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
     state, progress = _training_state(found, config, built, optimizer, place)
     log = _run_log(job, place, progress, state.step)
-    batches = partial(_micro_batches, data, place)
+    batches = micro_batches(data, place.world, place.batch, place.device)
     trainer = Trainer(
         built,
         optimizer,
@@ -207,14 +201,6 @@ def _engine(model: Model, optimizer: PretrainingOptimizer, config: RunConfig, pl
         raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
 
 
-def _micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
-    """This rank's parts of the global batch of a step, on its device."""
-    world, batch = place.world, place.batch
-    for micro_step in range(batch.accumulation_steps):
-        indices = rank_indices(step, micro_step, world.rank, world.size, batch.global_sequences, batch.micro_sequences)
-        yield data.batch(indices).to(place.device)
-
-
 def _model(
     found: Checkpoint | None,
     job: Job,
@@ -225,8 +211,9 @@ def _model(
 ) -> PretrainingModel:
     source = found or begun.weights
     if source is None:
-        return new_model(job.config, begun.corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
-    return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
+        return new_model(job.config, begun.corpus, data, place, beat)
+    ranks = place.ranks
+    return ranks.together(lambda: trained_model(job.config, begun.corpus, source, begun.made_from, ranks.is_main))
 
 
 def _training_state(

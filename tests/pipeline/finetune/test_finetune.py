@@ -1,7 +1,6 @@
 """Fine-tuning as a user has it: real ranks, a killed run that goes on, results, predictions, the scorecard, and refusals."""
 
 import json
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from pipeline.run.trained import read_run_file
 from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
 from tests.helpers.running import SMALL, set_options
 from tests.helpers.same_run import metrics, shards
+from tests.helpers.task_files import write_tasks
 
-SEED = 20261128
 PRETRAINING = (*SMALL, *set_options(model__max_seq_len=96, train__steps=2, train__log_every_steps=1))
 SHORT = set_options(
     data__seq_len=64,
@@ -30,43 +29,11 @@ SHORT = set_options(
     train__checkpoint_every_steps=4,
     train__timeout_s=60,
 )
-NAMES = ("Ada", "Bob", "Cleo", "Dan", "Eve", "Finn")
-
-
-def squad(folder: Path, version: int) -> None:
-    """Contexts longer than a window, answers anywhere in them; in 2.0 a third of the questions has none."""
-    draw = random.Random(SEED)
-    for split, paragraphs in (("train", 6), ("dev", 3)):
-        found = []
-        for number in range(paragraphs):
-            context = " ".join(f"{draw.choice(NAMES)} has {draw.randint(2, 99)} ½ cups." for _ in range(9))
-            qas: list[dict[str, Any]] = []
-            for name in NAMES[:3]:
-                start = context.find(f"{name} has ")
-                text = context[start:].split(" ")[2] if start >= 0 else ""
-                qas.append({"id": f"{split}{number}{name}", "question": f"What has {name}?", "answers": []})
-                if text:
-                    qas[-1]["answers"] = [{"text": text, "answer_start": start + len(f"{name} has ")}]
-                if version == 2:
-                    qas[-1]["is_impossible"] = not text
-            found.append({"context": context, "qas": [qa for qa in qas if qa["answers"] or version == 2]})
-        values = {"version": f"v{version}.x", "data": [{"title": "t", "paragraphs": found}]}
-        (folder / f"{split}-v{version}.0.json").write_text(json.dumps(values))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks")
-    squad(folder, 1)
-    squad(folder, 2)
-    for split, count in (("train", 20), ("dev_matched", 9), ("dev_mismatched", 5)):
-        rows = [
-            {"gold_label": label, "sentence1": f"{NAMES[i % 6]} has {i} cups.", "sentence2": f"It is {label}."}
-            for i in range(count)
-            for label in ("entailment", "neutral", "contradiction")[i % 3 : i % 3 + 1]
-        ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="module")
