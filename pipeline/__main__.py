@@ -1,5 +1,5 @@
 """`python -m pipeline VERB`: pretrain, evaluate, fill-mask, checkpoint, report, invariance, certify, memory, finetune, predict,
-scorecard, score, export."""
+scorecard, score, export, experiment."""
 
 import argparse
 import os
@@ -11,6 +11,7 @@ from pipeline.verbs import (
     certify,
     checkpoint,
     evaluate,
+    experiment,
     export,
     fill_mask,
     finetune,
@@ -56,6 +57,7 @@ VERBS = {
     "scorecard": Verb(scorecard, "all tasks and seeds in one table, beside the paper's"),
     "score": Verb(score, "SQuAD's and MNLI's official figures of anybody's predictions"),
     "export": Verb(export, "a run as a folder for Hugging Face's transformers"),
+    "experiment": Verb(experiment, "check a claim of the papers: a table, a picture, every figure", work_counts=True),
 }
 
 

@@ -36,6 +36,7 @@ FLOORS = (
     "pipeline.verify",
     "pipeline.report",
     "pipeline.export",
+    "pipeline.experiments",
     "pipeline.verbs",
     "pipeline",
     "preprocessing.__main__",
@@ -44,6 +45,8 @@ FLOORS = (
     "benchmarks.gpu_acceptance",
     "tests",
 )
+# Rooms beside each other, one folder an experiment: all on one floor, and none imports another.
+EXPERIMENTS = "pipeline.experiments"
 # No floor up to this one knows torch; no floor but the engine's knows deepspeed (tests may look into it).
 LAST_WITHOUT_TORCH = "preprocessing"
 ENGINE = "pipeline.engine"
@@ -92,9 +95,16 @@ def floor_of(name: str) -> str | None:
     return max((floor for floor in FLOORS if within(name, floor)), key=len, default=None)
 
 
+def experiment_of(module: str) -> str | None:
+    """The folder of an experiment that a module is in: pipeline.experiments.toys.experiment -> pipeline.experiments.toys."""
+    folder = module.rpartition(".")[0]
+    return folder if within(folder, EXPERIMENTS) and folder != EXPERIMENTS else None
+
+
 def violations(modules: Mapping[str, str]) -> list[str]:
     """A line for each import that goes up, is relative, or brings a package where it does not belong."""
     found = []
+    experiments = {folder for module in modules if (folder := experiment_of(module))}
     for module, source in modules.items():
         here = floor_of(module)
         assert here is not None, f"{module} is on no floor: put its folder into FLOORS and docs/design.md"
@@ -108,6 +118,8 @@ def violations(modules: Mapping[str, str]) -> list[str]:
                 found.append(f"{module}:{line}: {name} in {here}")
             if within(name, "deepspeed") and here not in (ENGINE, "tests"):
                 found.append(f"{module}:{line}: {name} outside {ENGINE}")
+            others = experiments - {experiment_of(module)} if here == EXPERIMENTS else ()
+            found += [f"{module}:{line}: {name} is another experiment" for other in others if within(name, other)]
     return found
 
 
@@ -165,7 +177,8 @@ def test_the_tree_in_the_design_page_is_the_real_one() -> None:
     tree = re.findall(r"^    ([a-z_/]+)/ {2,}\S", page.split("## The tree")[1].split("## ")[0], re.MULTILINE)
     roots = {"preprocessing", "pipeline", "preprocessing.__main__"}  # what knows all of its package
     assert tree == [floor.replace(".", "/") for floor in FLOORS if floor not in roots]
-    folders = {module.rpartition(".")[0] for module in sources() if not within(module, "tests")} - roots - {""}
+    modules = [module for module in sources() if not within(module, "tests") and experiment_of(module) is None]
+    folders = {module.rpartition(".")[0] for module in modules} - roots - {""}
     assert folders == {name.replace("/", ".") for name in tree} - {"tests"}
 
 
@@ -200,6 +213,14 @@ def test_the_rule_sees_the_whole_repository() -> None:
 )
 def test_a_violation_is_caught(module: str, source: str) -> None:
     assert violations({module: source})
+
+
+def test_an_experiment_imports_no_other_and_what_they_share_imports_none() -> None:
+    one, other, shared = (f"{EXPERIMENTS}.{name}" for name in ("toys.experiment", "parity.experiment", "found"))
+    assert violations({one: f"from {other} import run", other: ""})
+    assert violations({one: "", shared: f"from {EXPERIMENTS} import toys"})
+    allowed = {one: f"from {EXPERIMENTS}.toys.descent import run\nfrom {shared} import Found", other: "", shared: ""}
+    assert violations(allowed) == []
 
 
 @pytest.mark.parametrize(
