@@ -26,14 +26,10 @@ equilibrium; and once more from 0.01 without clipping.
 STARTS, QUICK_STARTS = (0.01, 0.1, 1.0, 10.0, 100.0), (0.01, 1.0, 100.0)
 RECIPE = "tiny"
 FIXED = ('optim.schedule={decay="constant"}', "train.eval_sequences=128")
-# lr · weight_decay = decay_budget / steps: 0.005, and 0.02 in the quick one.
+# lr · weight_decay = decay_budget / steps: 0.01, and 0.02 in the quick one.
 FULL = (
-    "model.width=64",
-    "model.ffn_width=256",
-    "batch.global_sequences=16",
-    "train.steps=2400",
-    "optim.decay_budget=12",
-    "train.log_every_steps=4",
+    *("model.width=64", "model.ffn_width=256", "data.seq_len=32", "batch.global_sequences=16", "train.steps=1200"),
+    *("train.log_every_steps=4", "optim.decay_budget=12"),
 )
 QUICK = (
     *("model.layers=1", "model.width=32", "model.heads=2", "model.ffn_width=64", "data.seq_len=32", "train.steps=360"),

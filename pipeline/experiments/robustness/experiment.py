@@ -28,7 +28,7 @@ AdamW: equal steps, the same batches. BERT's rates are the best of three for eit
 INIT_SCALES, LOSS_SCALES = (0.01, 0.1, 1.0, 10.0, 100.0), (0.01, 1.0, 100.0)
 QUICK_INIT_SCALES, QUICK_GRID = (0.01, 1.0, 100.0), ((0.01, 0.01), (100.0, 100.0))
 FIXED = ("train.eval_sequences=256",)
-FULL = ("model.width=64", "model.ffn_width=256", "batch.global_sequences=16", "train.steps=300")
+FULL = ("model.width=64", "model.ffn_width=256", "data.seq_len=32", "batch.global_sequences=16", "train.steps=150")
 QUICK = (
     *("model.layers=1", "model.width=32", "model.heads=2", "model.ffn_width=64", "data.seq_len=32", "train.steps=50"),
     *("batch.global_sequences=16", "train.eval_sequences=64"),
