@@ -158,6 +158,7 @@ def _near() -> float:
 def _draw(
     measured: Mapping[str, Mapping[str, Any]], steps: Mapping[str, Sequence[Mapping[str, Any]]], figure: "Figure"
 ) -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREY
 
     left, middle, right = figure.subplots(1, 3)
@@ -166,11 +167,14 @@ def _draw(
         left.plot(at, [record["param_norm"] for record in records], color=colour, linewidth=1.2, label=name)
         middle.plot(at, [record["effective_lr"] for record in records], color=colour, linewidth=1.2)
     left.axhline(measured["1"]["predicted"], linestyle="--", color=GREY, label="predicted")
-    left.set(yscale="log", title="‖x‖ by the start", xlabel="step")
+    logarithmic(left, "y")
+    left.set(title="‖x‖ by the start", xlabel="step")
     left.legend(ncols=2, fontsize=7)
-    middle.set(yscale="log", title="effective rate lr/‖x‖²", xlabel="step")
+    logarithmic(middle, "y")
+    middle.set(title="effective rate lr/‖x‖²", xlabel="step")
     pairs = [(norms["predicted"], norms["norm"]) for norms in measured["1"]["matrices"].values()]
     ends = [min(map(min, pairs)), max(map(max, pairs))]
     right.plot(ends, ends, color=GREY, linewidth=1)
     right.plot(*zip(*pairs, strict=True), "o", color=BLUE, markersize=4)
-    right.set(xscale="log", yscale="log", title="Each matrix at the end", xlabel="predicted", ylabel="‖x‖")
+    logarithmic(right, "both")
+    right.set(title="Each matrix at the end", xlabel="predicted", ylabel="‖x‖")

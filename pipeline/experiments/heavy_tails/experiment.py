@@ -175,6 +175,7 @@ def _draw(
 ) -> None:
     import numpy as np
 
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
 
     left, middle, right = figure.subplots(1, 3)
@@ -187,10 +188,11 @@ def _draw(
         axes.set(title=f"{third} third: loss less unigram's", xlabel="step")
     left.legend(fontsize=7)
     counts, rows = np.array(points).T
-    right.loglog(counts, rows, ".", color=BLUE, markersize=2)
+    right.plot(counts, rows, ".", color=BLUE, markersize=2)
     line = np.sort(counts)
     for power, style, name in ((0.25, "--", "frequency^(1/4)"), (of["norm"], "-", f"fitted: ^{of['norm']:.2f}")):
         height = np.exp(np.log(rows).mean() - power * np.log(counts).mean())
-        right.loglog(line, height * line**power, style, color=GREY, label=name)
+        right.plot(line, height * line**power, style, color=GREY, label=name)
+    logarithmic(right, "both")
     right.set(title="Length of each row", xlabel="occurrences in the text")
     right.legend(fontsize=7)

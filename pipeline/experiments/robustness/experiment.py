@@ -166,6 +166,7 @@ def _finding(losses: Losses, unigram: float) -> str:
 
 
 def _draw(losses: Losses, unigram: float, figure: "Figure") -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREY
 
     left, right = figure.subplots(1, 2, sharey=True)
@@ -177,6 +178,7 @@ def _draw(losses: Losses, unigram: float, figure: "Figure") -> None:
         right.plot(*zip(*by_loss, strict=True), "o-", color=colour, markersize=3)
     for axes in (left, right):
         axes.axhline(unigram, color=GREY, linewidth=1)
-    left.set(xscale="log", title="Held-out loss by the start's scale", ylim=(None, 1.3 * unigram))
-    right.set(xscale="log", title="by the loss' scale")
+        logarithmic(axes, "x")
+    left.set(title="Held-out loss by the start's scale", ylim=(None, 1.3 * unigram))
+    right.set(title="by the loss' scale")
     left.legend(fontsize=7)
