@@ -14,7 +14,16 @@ from preprocessing.base.command_line import Parser, run
 from preprocessing.base.files import write_whole
 from preprocessing.build.build import already_built, build, finalize, plan_and_train, run_task
 from preprocessing.build.figures import figures, sequences, table
-from preprocessing.build.options import add_gates, add_place, add_settings, gates_of, settings_of, sources_of, task
+from preprocessing.build.options import (
+    add_gates,
+    add_place,
+    add_settings,
+    gates_of,
+    given_tokenizer,
+    settings_of,
+    sources_of,
+    task,
+)
 from preprocessing.corpus.reader import Corpus, open_corpus
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -99,7 +108,8 @@ def run_build(args: argparse.Namespace) -> None:
     """The verb `build`."""
     _stop_as_after_ctrl_c()
     say = _warn if args.json else _say
-    build(sources_of(args), args.out, settings_of(args), gates=gates_of(args), workers=args.workers, say=say)
+    sources, settings, tokenizer = sources_of(args), settings_of(args), given_tokenizer(args)
+    build(sources, args.out, settings, gates=gates_of(args), tokenizer=tokenizer, workers=args.workers, say=say)
     _print_figures(args)
 
 
@@ -110,7 +120,8 @@ def run_tokenizer(args: argparse.Namespace) -> None:
     if already_built(sources, args.out, settings, gates_of(args)) is not None:
         _say(f"{args.out}: already built with these sources and settings")
         return
-    plan = plan_and_train(sources, args.out, settings, gates_of(args), workers=args.workers, say=_say)
+    tokenizer, gates = given_tokenizer(args), gates_of(args)
+    plan = plan_and_train(sources, args.out, settings, gates, tokenizer=tokenizer, workers=args.workers, say=_say)
     _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {quote(str(args.out))} --task I/N")
 
 

@@ -220,6 +220,8 @@ class TrainConfig(Section):
     keep_last_checkpoints: NonNegativeInt = 0  # the newest so many are kept; 0: all, none is ever deleted
     keep_every_steps: NonNegativeInt = 0  # of the older ones, those at multiples of this are kept, too; 0: none
     activation_checkpointing: bool = False  # keep one tensor a layer and compute the layers again in the backward pass
+    # sibert's: triton where a GPU has it, or blocks of torch's products; triton is refused where it cannot run
+    attention_kernel: Literal["auto", "blocked", "triton"] = "auto"
     # the update goes in parts, the first at most so many weights (or a 64th); 0: all at once (pipeline/optim/groups.py)
     update_elements: NonNegativeInt = 1_000_000
     split_masters: bool = True  # in bf16: fp32 masters as bf16 parameters and 16 bits more (ZeRO 1-3, not offloaded)
@@ -267,6 +269,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"optim.clip_over = 'matrix' with optim.rule = {self.optim.rule!r} and model.encoder = "
                 f"{self.model.encoder!r}: only in sibert-d is every matrix scale invariant by itself; use 'all'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_are_of_scale_invariant_attention(self) -> Self:
+        if self.model.encoder == "bert" and self.train.attention_kernel != "auto":
+            raise ValueError(
+                f"train.attention_kernel = {self.train.attention_kernel!r} is of scale invariant attention: "
+                "model.encoder = 'bert' has torch's softmax attention; leave it at 'auto'"
             )
         return self
 

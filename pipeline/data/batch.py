@@ -38,9 +38,9 @@ class Batch:
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
-    def to(self, where: device | str) -> "Batch":
-        """The same batch on another device."""
-        return self.map(lambda tensor: tensor.to(where))
+    def to(self, where: device | str, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device. `non_blocking`: a copy of pinned memory is queued, and not waited for."""
+        return self.map(lambda tensor: tensor.to(where, non_blocking=non_blocking))
 
 
 def rank_indices(step: int, micro_step: int, rank: int, world_size: int, global_batch: int, micro_batch: int) -> Ints:

@@ -130,11 +130,11 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 def about(run: Mapping[str, Any]) -> str:
     """Where a folder's seeds come from, and what they cost, in one line."""
     source = run["source"]
+    took = "" if source["train_time_s"] is None else f" in {source['train_time_s']:,.0f} s"  # an export does not say
     origin = (
         "from scratch"
         if source["from_scratch"]
-        else f"{source['run']} ({source['recipe']}, step {source['step']:,}, {source['tokens']:,} tokens in "
-        f"{source['train_time_s']:,.0f} s)"
+        else f"{source['run']} ({source['recipe']}, step {source['step']:,}, {source['tokens']:,} tokens{took})"
     )
     return (
         f"{origin}; {source['encoder']}, {source['encoder_parameters']:,} parameters; {run['recipe']}, {run['steps']:,} steps "

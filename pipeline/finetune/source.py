@@ -1,4 +1,4 @@
-"""The pretrained run that a fine-tuning starts from: its encoder, and what is said of it in results."""
+"""The pretrained run, or export of one, that a fine-tuning starts from: its encoder, and what is said of it in results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from pipeline.config.schema import RunConfig
 from pipeline.init.normal import init_weights
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count
+from pipeline.run.exported import WEIGHTS_FILE, is_exported
 from pipeline.run.metrics_file import METRICS, read_metrics
-from pipeline.run.trained import load_run, read_run_file
+from pipeline.run.trained import load_run, read_record
 from preprocessing.base.files import file_sha256
 from preprocessing.corpus.reader import Corpus
 
@@ -37,23 +38,26 @@ class Source:
 
 
 def read_source(run_dir: Path, corpus_dir: Path | None, from_scratch: bool) -> Source:
-    """A run's newest checkpoint. ValueError as `load_run`: no run, no checkpoint, fine-tuned already, another corpus."""
+    """A run's newest checkpoint, or an export, which knows neither a corpus of its own (`corpus_dir`: one of its tokenizer) nor
+    how long its training took. ValueError as `load_run`: no run, no checkpoint, fine-tuned already, another corpus."""
+    exported = is_exported(run_dir)
+    if exported and corpus_dir is None:
+        raise ValueError(f"{run_dir} is an exported model: give a corpus of its tokenizer with --corpus")
     config, corpus, model, step = load_run(run_dir, corpus_dir)
-    train, _ = read_metrics(run_dir / METRICS)
-    rows = [row for row in train if row["step"] <= step]
-    manifest = step_directory(run_dir, step) / MANIFEST
+    rows = [] if exported else [row for row in read_metrics(run_dir / METRICS)[0] if row["step"] <= step]
+    weights = run_dir / WEIGHTS_FILE if exported else step_directory(run_dir, step) / MANIFEST
     facts = {
         "run": str(run_dir.resolve()),
-        "recipe": read_run_file(run_dir)["recipe"],
+        "recipe": read_record(run_dir)["recipe"],
         "encoder": config.model.encoder,
         "encoder_parameters": parameter_count(model.encoder),
         "from_scratch": from_scratch,
         "step": 0 if from_scratch else step,
         "tokens": 0 if from_scratch else step * config.batch.global_sequences * config.data.seq_len,
-        "train_time_s": 0.0 if from_scratch else sum(row["time_s"] for row in rows),
+        "train_time_s": 0.0 if from_scratch else sum(row["time_s"] for row in rows) if rows else None,
         "world_size": rows[-1]["world_size"] if rows else None,
         "distance_from_initial": distance_from_initial(model, config, corpus),
-        "weights_sha256": "from scratch" if from_scratch else file_sha256(manifest),
+        "weights_sha256": "from scratch" if from_scratch else file_sha256(weights),
     }
     encoder = None if from_scratch else {name: tensor.detach().clone() for name, tensor in model.encoder.named_parameters()}
     return Source(config, corpus, encoder, facts)

@@ -20,14 +20,13 @@ import torch
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.writer import make_place
-from pipeline.config.batch import batch_arithmetic
-from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
+from pipeline.config.ds_config import precision
 from pipeline.config.load import as_dict
 from pipeline.config.schema import RunConfig
 from pipeline.distributed.launch import World
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
-from pipeline.engine.processes import ranks_of, start_processes, sum_over_ranks
+from pipeline.engine.processes import sum_over_ranks
 from pipeline.finetune.dev import Part, Said, logits_of, prepared, said_of
 from pipeline.finetune.model import TOKENIZER, initial_model, new_model
 from pipeline.finetune.settings import with_length
@@ -36,14 +35,14 @@ from pipeline.model.pretraining import parameter_count, parameter_shapes
 from pipeline.model.task_model import TaskModel
 from pipeline.run.directory import check_run, check_same, open_run, run_file, versions
 from pipeline.run.metrics_file import METRICS, read_metrics
-from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
 from pipeline.tasks.examples import TaskName
 from pipeline.tasks.samples import TaskData, training_rows
 from pipeline.tasks.sets import TaskSet, load_set
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.evaluate import asked_anywhere
+from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import say
-from pipeline.train.start import Evaluation, Job, Place, say_stopped, trainer_of
+from pipeline.train.start import Evaluation, Job, say_stopped, trainer_of
 from preprocessing.base.files import write_whole
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.manifest import TOKENIZER_FILE
@@ -91,11 +90,11 @@ def finetune(request: Request, world: World) -> bool:
     stop = StopRequest()
     stop.listen()
     config = request.config
-    batch = batch_arithmetic(config.batch, world.size)
-    ds_dictionary = deepspeed_dictionary(load_ds_config(config.train.ds_config), batch)
-    device = start_processes(world, collective_s=2 * config.train.timeout_s + 60)
+    place = meet(config, world, stop)
+    if place is None:
+        return False
     with Watchdog(world, config.train.timeout_s, stop.ask) as watchdog:
-        place = Place(world, ranks_of(), device, ds_dictionary, batch)
+        check_attention(config, place)
         ready = place.ranks.together(lambda: _prepared(request, watchdog.beat))
         for seed in range(request.seeds):
             seeded = with_length(config, len(ready.rows), seed)
@@ -135,8 +134,8 @@ def _is_done(job: Job, ready: Prepared, place: Place) -> bool:
     check_agreement(place.ranks, {**plan, **more})
     place.ranks.on_main(lambda: check_run(job.run_dir, _made_from(job, ready)))
     done = bool(place.ranks.from_main(lambda: (job.run_dir / RESULTS).exists()))
-    if done and place.ranks.is_main:
-        say(f"{job.run_dir} has its results already")
+    if done:
+        place.say(f"{job.run_dir} has its results already")
     return done
 
 
@@ -152,7 +151,7 @@ def _open(job: Job, ready: Prepared, place: Place) -> None:
         write_object(job.run_dir / "versions.json", versions())
 
     place.ranks.on_main(make)
-    check_shared(job.run_dir, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
+    check_directory(job.run_dir, place, job.config.train.timeout_s)
 
 
 def _model(found: Checkpoint | None, job: Job, ready: Prepared, place: Place) -> TaskModel:
@@ -172,7 +171,7 @@ def _train(job: Job, ready: Prepared, place: Place, stop: StopRequest, watchdog:
     config, ranks = job.config, place.ranks
     _open(job, ready, place)
     torch.manual_seed(config.train.seed + place.world.rank)
-    found = newest(job.run_dir, lambda text: say(text) if ranks.is_main else None, ranks)
+    found = newest(job.run_dir, place.say, ranks)
     model = ranks.together(partial(_model, found, job, ready, place))
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
     said: dict[str, Said] = {}

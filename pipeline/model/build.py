@@ -15,7 +15,7 @@ def build_model(config: RunConfig, vocab_size: int, unigram_counts_V: np.ndarray
     initialisation. `unigram_counts_V`: how often each piece stands in the text, for the decoder's bias; None: all alike."""
     log_unigram_V = None if unigram_counts_V is None else log_unigram(unigram_counts_V)
     model = PretrainingModel(config.model, vocab_size, config.data.objective == "mlm+nsp", log_unigram_V)
-    model.encoder.activation_checkpointing = config.train.activation_checkpointing
+    model.encoder.use_mechanics(config)
     return model
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pipeline.config.schema import ModelConfig
+from pipeline.config.schema import ModelConfig, RunConfig
 from pipeline.model.attention import attention_of
 from pipeline.model.dropout import Dropout
 from pipeline.model.embedding import Embedding
@@ -170,6 +170,13 @@ class Encoder(nn.Module):
             self.embedding_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.dropout = Dropout(config.dropout)
+
+    def use_mechanics(self, config: RunConfig) -> None:
+        """A run's settings that change how things are computed, not what: activation checkpointing, the attention's kernel."""
+        self.activation_checkpointing = config.train.activation_checkpointing
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.attention.attend = attention_of(config.model, config.train.attention_kernel)
 
     def forward(
         self, input_ids_BL: Tensor, token_type_ids_BL: Tensor, mask_BL: Tensor | None, keys_B: Tensor | None = None

@@ -21,7 +21,7 @@ from pipeline.config.schema import ModelConfig
 from pipeline.model.encoder import BERT_LAYER_NORM_EPS
 from pipeline.model.homogeneity import Row
 from pipeline.model.normalise import row_normalised_logits, row_norms
-from pipeline.model.precision import at_least_fp32
+from pipeline.model.token_loss import decoded, token_loss
 
 
 class Transform(nn.Module):
@@ -37,7 +37,8 @@ class Transform(nn.Module):
 
 
 class MaskedTokenHead(nn.Module):
-    """Hidden states at the masked positions to logits over the vocabulary; [N, D] -> [N, V].
+    """Hidden states at the masked positions to logits over the vocabulary, [N, D] -> [N, V]; given the labels, to the loss of
+    each, [N], which needs no room for all logits (`token_loss`).
 
     `log_unigram_V`: where the decoder's bias starts (with the transform) or stays (row-normalised); None for zeros.
     """
@@ -56,14 +57,15 @@ class MaskedTokenHead(nn.Module):
             self.register_buffer("bias_bits", bias_V.float().view(torch.int32), persistent=False)
         self.decoder = None if config.head == "tied" else nn.Linear(config.width, vocab_size, bias=False)
 
-    def forward(self, h_ND: Tensor, token_embedding_VD: Tensor) -> Tensor:
+    def forward(self, h_ND: Tensor, token_embedding_VD: Tensor, labels_N: Tensor | None = None) -> Tensor:
         weight_VD = token_embedding_VD if self.decoder is None else self.decoder.weight
         if self.row_normalised:
-            scale_V = self.tau / row_norms(weight_VD)
-            return torch.addcmul(
-                self.bias_bits.view(torch.float32).to(scale_V.dtype), at_least_fp32(h_ND @ weight_VD.t()), scale_V
-            )
-        return functional.linear(self.transform(h_ND), weight_VD, self.bias)
+            scale_V, bias_V = self.tau / row_norms(weight_VD), self.bias_bits.view(torch.float32)
+        else:
+            h_ND, scale_V, bias_V = self.transform(h_ND), None, self.bias
+        if labels_N is None:
+            return decoded(h_ND, weight_VD, scale_V, bias_V)
+        return token_loss(h_ND, weight_VD, scale_V, bias_V, labels_N)
 
     def degrees(self, name: str, degree: int) -> list[Row]:
         """Of the logits, from hidden states of degree `degree`."""

@@ -51,8 +51,8 @@ class PretrainingModel(nn.Module):
 
     def forward(self, batch: Batch) -> PretrainingLoss:
         """Loss of one micro batch. ValueError if there is an NSP head and the batch has no NSP labels."""
-        hidden_BLD, logits_NV = self.token_logits(batch)
-        token_loss_N = functional.cross_entropy(at_least_fp32(logits_NV), batch.labels.flatten(), reduction="none")
+        hidden_BLD, h_ND = self._hidden(batch)
+        token_loss_N = self.mlm_head(h_ND, self.encoder.embedding.token.weight, batch.labels.flatten())
         token_loss_N = token_loss_N * batch.weights.flatten()
         loss, nsp_correct_B = token_loss_N.mean(), None
         if self.nsp_head is not None:
@@ -65,10 +65,14 @@ class PretrainingModel(nn.Module):
 
     def token_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(hidden_BLD, logits_NV): the encoder's output, and what the MLM head makes of it at the batch's positions."""
+        hidden_BLD, h_ND = self._hidden(batch)
+        return hidden_BLD, self.mlm_head(h_ND, self.encoder.embedding.token.weight)
+
+    def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(hidden_BLD, h_ND): the encoder's output, and of it the positions that are predicted."""
         hidden_BLD = self.encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
         index_BPD = batch.positions[..., None].expand(-1, -1, hidden_BLD.shape[-1])
-        h_ND = hidden_BLD.gather(1, index_BPD).flatten(0, 1)
-        return hidden_BLD, self.mlm_head(h_ND, self.encoder.embedding.token.weight)
+        return hidden_BLD, hidden_BLD.gather(1, index_BPD).flatten(0, 1)
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -30,7 +30,7 @@ class TaskModel(nn.Module):
     def __init__(self, config: RunConfig, vocab_size: int, classes: int) -> None:
         super().__init__()
         self.encoder = Encoder(config.model, vocab_size)
-        self.encoder.activation_checkpointing = config.train.activation_checkpointing
+        self.encoder.use_mechanics(config)
         self.head_is_invariant = config.task.head == "invariant"
         self.head: ClassHead | SpanHead = (
             ClassHead(config.model, classes, self.head_is_invariant)

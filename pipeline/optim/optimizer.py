@@ -160,7 +160,7 @@ class PretrainingOptimizer(torch.optim.Optimizer):
             [moments[at][0] for at in moved],
             [moments[at][1] for at in moved],
             [],
-            [torch.tensor(float(self.updates), device=g.device) for g in gradients],
+            list(torch.full((len(gradients),), float(self.updates), device=gradients[0].device).unbind()),  # made on the GPU
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

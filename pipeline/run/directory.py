@@ -45,6 +45,7 @@ FREE_TO_CHANGE = {
         "activation_checkpointing",
         "update_elements",
         "split_masters",
+        "attention_kernel",
         "timeout_s",
     },
     "batch": {"micro_sequences"},

@@ -38,6 +38,6 @@ def _look(run_dir: Path, name: str, host: str, within_s: float) -> None:
         if time.monotonic() > until_s:
             raise ValueError(
                 f"{run_dir} on host {socket.gethostname()} is not the directory of that name on host {host}, where rank 0 "
-                "runs: --run must lie on a file system that all nodes share"
+                "runs: it must lie on a file system that all nodes share"
             )
         time.sleep(LOOK_EVERY_S)

@@ -1,4 +1,5 @@
-"""Whose weights a run begins with: `pretrain --from`, resolved once, recorded in config.json, and not looked at again.
+"""Whose weights a run begins with: `pretrain --from`, resolved once, recorded in config.json, and not looked at again. They are
+a checkpoint's, or those of a folder that `export` wrote.
 
 A run that has a checkpoint of its own goes on from that. One that was ended before its first checkpoint takes the recorded
 weights again, which must be the same ones.
@@ -22,6 +23,7 @@ from pipeline.init.from_weights import check_shapes
 from pipeline.model.build import skeleton
 from pipeline.model.pretraining import parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, STARTED_FROM, is_empty
+from pipeline.run.exported import WEIGHTS_FILE, Exported, is_exported, read_exported
 from preprocessing.base.files import file_sha256
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus
@@ -31,7 +33,7 @@ from preprocessing.corpus.reader import Corpus
 class Weights:
     """Trained weights to start from. `record` is what config.json says of them; `made_from` the run file of the training."""
 
-    record: Mapping[str, Any]
+    record: Mapping[str, Any]  # `manifest_sha256` of an export: of its weights' file
     shapes: Mapping[str, list[int]]
     tensor: Callable[[str], Tensor]  # by the parameter's name, whole
     made_from: Mapping[str, Any]
@@ -61,7 +63,7 @@ def first_weights(run_dir: Path | None, given: Path | None, ranks: Ranks = ALONE
         directory = ranks.from_main(lambda: None if given is None else str(_checkpoint_of(given)))
         if directory is None:
             return None
-        return weights_of(ranks.together(partial(_whole, Path(directory), ranks)))
+        return ranks.together(lambda: _given_weights(Path(directory), ranks))
     begun: dict[str, Any] | None = recorded[STARTED_FROM]
     ranks.on_main(lambda: _check_given(run_dir, given, begun))
     if begun is None or recorded["saved"]:
@@ -80,6 +82,22 @@ def weights_of(found: Checkpoint) -> Weights:
         "trained_positions": max(before, made_from["config"]["data"]["seq_len"]),
     }
     return Weights(record, found.manifest["parameters"], partial(found.whole, PARAM), made_from)
+
+
+def weights_of_export(found: Exported) -> Weights:
+    """An exported model as the start of a run. ValueError for a fine-tuned one."""
+    config, name = found.config, found.config.task.name
+    if name != "pretraining":
+        raise ValueError(f"{found.directory} is fine-tuned on {name}: expected the export of a pretraining run")
+    names = [name for name, _ in skeleton(config, found.record["vocab_size"]).named_parameters()]
+    record = {
+        "checkpoint": str(found.directory.resolve()),
+        "step": found.record["step"],
+        "manifest_sha256": file_sha256(found.directory / WEIGHTS_FILE),
+        "trained_positions": config.data.seq_len,
+    }
+    shapes = {name: shape for name in names if (shape := found.shape(name)) is not None}
+    return Weights(record, shapes, found.tensor, found.record)
 
 
 def check_weights(weights: Weights, config: RunConfig, corpus: Corpus) -> None:
@@ -114,13 +132,13 @@ def _run_of(given: Path) -> Path:
 
 
 def _checkpoint_of(given: Path) -> Path:
-    """The checkpoint at `given`, or the newest one of the run at `given`."""
-    if (given / MANIFEST).is_file():
+    """The checkpoint or the export at `given`, or the newest checkpoint of the run at `given`."""
+    if (given / MANIFEST).is_file() or is_exported(given):
         return given
     if not (given / "config.json").is_file():
         raise ValueError(
-            f"--from {given}: neither a run directory (no config.json) nor a checkpoint (no {MANIFEST}): give the --run of a "
-            f"`pipeline pretrain`, or one of its {CHECKPOINTS}/step-…"
+            f"--from {given}: neither a run directory or an export (no config.json) nor a checkpoint (no {MANIFEST}): give the "
+            f"--run of a `pipeline pretrain`, one of its {CHECKPOINTS}/step-…, or the --out of a `pipeline export`"
         )
     found = step_directories(given)
     if not found:
@@ -149,26 +167,37 @@ def _check_given(run_dir: Path, given: Path | None, begun: Mapping[str, Any] | N
     named = Path(begun["checkpoint"])
     if given.resolve() in (named, named.parent.parent):
         return
-    manifest = given / MANIFEST
-    if manifest.is_file() and file_sha256(manifest) == begun["manifest_sha256"]:
+    identity = _identity(given)
+    if identity.is_file() and file_sha256(identity) == begun["manifest_sha256"]:
         return
     raise ValueError(
         f"{run_dir} began with the weights of {named}, not of --from {given}: leave --from out to go on, or give another --run"
     )
 
 
-def _whole(directory: Path, ranks: Ranks) -> Checkpoint:
+def _identity(directory: Path) -> Path:
+    """The file whose hash says which weights are there."""
+    return directory / (WEIGHTS_FILE if is_exported(directory) else MANIFEST)
+
+
+def _weights_in(directory: Path, ranks: Ranks) -> Weights:
+    """Of a checkpoint, of which every byte is verified, or of an export."""
+    return weights_of_export(read_exported(directory)) if is_exported(directory) else weights_of(verified(directory, ranks))
+
+
+def _given_weights(directory: Path, ranks: Ranks) -> Weights:
     try:
-        return verified(directory, ranks)
+        return _weights_in(directory, ranks)
     except ValueError as error:
-        raise ValueError(f"--from: {error}; an older one may be whole: --from {directory.parent}/step-…") from error
+        older = "" if is_exported(directory) else f"; an older one may be whole: --from {directory.parent}/step-…"
+        raise ValueError(f"--from: {error}{older}") from error
 
 
 def _again(run_dir: Path, begun: Mapping[str, Any], ranks: Ranks) -> Weights:
-    found = verified(Path(begun["checkpoint"]), ranks)
-    if file_sha256(found.directory / MANIFEST) != begun["manifest_sha256"]:
+    weights = _weights_in(Path(begun["checkpoint"]), ranks)
+    if weights.record["manifest_sha256"] != begun["manifest_sha256"]:
         raise ValueError(
-            f"{found.directory} is not the checkpoint that {run_dir} began with any more (its manifest is another); the run "
-            "has no checkpoint of its own yet: --fresh begins anew"
+            f"{begun['checkpoint']} is not what {run_dir} began with any more (its weights are others); the run has no "
+            "checkpoint of its own yet: --fresh begins anew"
         )
-    return weights_of(found)
+    return weights

@@ -13,7 +13,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, check_same
-from pipeline.run.exported import corpus_of_tokenizer, is_exported, load_exported
+from pipeline.run.exported import corpus_of_tokenizer, is_exported, load_exported, read_exported
 from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, Verify, open_corpus
@@ -68,6 +68,11 @@ def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify) -> Corp
             f"{place} is not the corpus of {run_dir} any more: its manifest has sha256 {corpus.manifest_sha256[:12]}…; {remedy}"
         )
     return corpus
+
+
+def read_record(directory: Path) -> Mapping[str, Any]:
+    """What a run, or a folder that `export` wrote, says of its training: "recipe", "config", "corpus_sha256" and the like."""
+    return read_exported(directory).record if is_exported(directory) else read_run_file(directory)
 
 
 def read_run_file(run_dir: Path) -> dict[str, Any]:

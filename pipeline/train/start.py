@@ -2,34 +2,30 @@
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 
 from pipeline.checkpoint import probe
-from pipeline.checkpoint.layout import CHECKPOINTS
 from pipeline.checkpoint.progress import Progress, restored
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.resume import newest
 from pipeline.checkpoint.snapshot import set_rng_states
 from pipeline.checkpoint.writer import Kept, Saver, make_place
-from pipeline.config.batch import BatchArithmetic, batch_arithmetic
-from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config, precision
+from pipeline.config.ds_config import precision
 from pipeline.config.schema import RunConfig
-from pipeline.data.batch import Batch, Ints, rank_indices
 from pipeline.data.pretraining import PretrainingData, training_data
 from pipeline.distributed.launch import World
 from pipeline.distributed.ranks import Ranks
-from pipeline.distributed.rendezvous import AskedToStop
 from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.build import build_engine
-from pipeline.engine.processes import ranks_of, side_ranks, start_processes, sum_over_ranks
+from pipeline.engine.processes import side_ranks, sum_over_ranks
 from pipeline.memory.fits import check_fits, device_memory
 from pipeline.memory.system import System
 from pipeline.model.pretraining import PretrainingModel, parameter_count, parameter_shapes
@@ -40,18 +36,18 @@ from pipeline.run.directory import check_run, open_run, run_file, versions
 from pipeline.run.launch_record import launcher_of, record_launchers, was_begun_by
 from pipeline.run.metrics_file import METRICS, has_evaluation
 from pipeline.run.monitor import Monitor
-from pipeline.run.shared import APPEARS_WITHIN_S, check_shared
 from pipeline.run.started_from import Weights, check_weights, first_weights
 from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
+from pipeline.train.micro_batches import Samples, micro_batches
+from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import RunLog, say
 from pipeline.train.starting_model import lines_of, new_model, trained_model
 from pipeline.train.state import LossWindow, TrainState
 from pipeline.train.trainer import Figures, Trainer
 from preprocessing.base.command_line import one_line
-from preprocessing.base.files import try_to_write
 from preprocessing.base.json_file import write_object
 from preprocessing.corpus.reader import Corpus, check_hashes, copy_of, open_corpus
 
@@ -66,17 +62,6 @@ class Job:
     run_dir: Path
     fresh: bool = False  # rename the run that is there and begin anew
     start_from: Path | None = None  # a run, or a checkpoint of one, whose weights a new run begins with
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a start happens: this process among the others, its device, DeepSpeed's dictionary for them."""
-
-    world: World
-    ranks: Ranks
-    device: torch.device
-    ds_dictionary: dict[str, Any]
-    batch: BatchArithmetic
 
 
 @dataclass(frozen=True)
@@ -98,23 +83,17 @@ def pretrain(job: Job, world: World) -> bool:
     """
     stop = StopRequest()
     stop.listen()
-    batch = batch_arithmetic(job.config.batch, world.size)
-    ds_dictionary = deepspeed_dictionary(load_ds_config(job.config.train.ds_config), batch)
-    timeout_s = job.config.train.timeout_s
-    try:
-        limit_s = 2 * timeout_s + 60  # the watchdog comes first, with one line
-        device = start_processes(world, limit_s, asked_to_stop=lambda: stop.reason is not None)
-    except AskedToStop:
-        say(f"stopped ({stop.reason}) while waiting for the other ranks; nothing has begun: the same command starts it")
+    place = meet(job.config, world, stop)
+    if place is None:
         return False
-    with Watchdog(world, timeout_s, stop.ask) as watchdog:
-        place = Place(world, ranks_of(), device, ds_dictionary, batch)
+    with Watchdog(world, job.config.train.timeout_s, stop.ask) as watchdog:
         return _train(job, _checked_start(job, place), place, stop, watchdog)
 
 
 def _checked_start(job: Job, place: Place) -> Begun:
     """Every rank opens the corpus, and all agree on what they train and from whose weights; the bytes of each copy of the
     corpus are checked, and then rank 0 checks the memory and the run directory for all."""
+    check_attention(job.config, place)
     corpus = place.ranks.together(lambda: open_corpus(job.data_dir, verify="sizes"))
     check_agreement(place.ranks, plan_of(job.config, place.ds_dictionary, corpus))
     copies = place.ranks.gather(place.ranks.together(lambda: copy_of(corpus)))  # one where all nodes share a disk
@@ -143,10 +122,7 @@ def _checked_start(job: Job, place: Place) -> Begun:
         return check_run(job.run_dir, wanted)
 
     made_from = place.ranks.from_main(check)
-    for directory in (job.run_dir, job.run_dir / CHECKPOINTS):  # which a user may have put on another disk
-        check_shared(directory, place.ranks, min(APPEARS_WITHIN_S, job.config.train.timeout_s / 4))
-    for line in place.ranks.together(lambda: try_to_write(job.run_dir / CHECKPOINTS)):  # what every save will need
-        _say(place.ranks, line)
+    check_directory(job.run_dir, place, job.config.train.timeout_s)
     return Begun(corpus, made_from, weights)
 
 
@@ -155,7 +131,7 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     config, ranks, corpus = job.config, place.ranks, begun.corpus
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
-    found = newest(job.run_dir, partial(_say, ranks), ranks)
+    found = newest(job.run_dir, place.say, ranks)
     model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
 
@@ -171,13 +147,6 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     else:
         say_stopped(trainer.state.step, stop, log, ranks)
     return finished
-
-
-class Samples(Protocol):
-    """What is trained on."""
-
-    def batch(self, consumed_B: Ints, /) -> Batch:
-        """The samples with these global counters."""
 
 
 Evaluation = Callable[[int, bool], Figures | None]  # of a Trainer
@@ -203,7 +172,7 @@ def trainer_of(
     saver = Saver(job.run_dir, side_ranks(), _kept(config), progress=lambda: watchdog.beat("saving"))
     state, progress = _training_state(found, config, built, optimizer, place)
     log = _run_log(job, place, progress, state.step)
-    batches = partial(_micro_batches, data, place)
+    batches = micro_batches(data, place.world, place.batch, place.device)
     trainer = Trainer(
         built,
         optimizer,
@@ -225,14 +194,6 @@ def _engine(model: Model, optimizer: PretrainingOptimizer, config: RunConfig, pl
         return build_engine(model, optimizer, place.ds_dictionary, place.device, config.train.split_masters)
     except ValidationError as error:  # DeepSpeed checks its dictionary with pydantic, too
         raise ValueError(f"train.ds_config = {config.train.ds_config}: DeepSpeed refuses it: {one_line(error)}") from error
-
-
-def _micro_batches(data: Samples, place: Place, step: int) -> Iterator[Batch]:
-    """This rank's parts of the global batch of a step, on its device."""
-    world, batch = place.world, place.batch
-    for micro_step in range(batch.accumulation_steps):
-        indices = rank_indices(step, micro_step, world.rank, world.size, batch.global_sequences, batch.micro_sequences)
-        yield data.batch(indices).to(place.device)
 
 
 def _model(
@@ -266,8 +227,7 @@ def _training_state(
     window = LossWindow(found.window(*here).to(place.device), progress.window_time_s, progress.window_steps)
     loss = probe.loss(built.module, probe.stored_batch(found))
     ranks.together(lambda: probe.check(found, loss, precision(place.ds_dictionary)))
-    _say(
-        ranks,
+    place.say(
         f"going on from step {found.step} ({found.directory}, saved by {found.world_size} ranks under ZeRO "
         f"{found.manifest['zero_stage']}; the probe batch has its loss, {loss:.6g}, again)",
     )
@@ -319,8 +279,3 @@ def say_stopped(step: int, stop: StopRequest, log: RunLog, ranks: Ranks) -> None
     reasons = [reason for reason in ranks.gather(stop.reason) if reason]
     log.say(f"stopped after step {step} ({reasons[0]}) and saved: the same command goes on")
     ranks.on_main(log.close)
-
-
-def _say(ranks: Ranks, text: str) -> None:
-    if ranks.is_main:
-        say(text)

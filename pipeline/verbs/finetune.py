@@ -26,10 +26,17 @@ that has its results is not trained again. Next: python -m pipeline scorecard --
 def add_arguments(verb: argparse.ArgumentParser) -> None:
     """The task, the run, the data, and where results go."""
     verb.add_argument("--task", required=True, choices=TASKS)
-    verb.add_argument("--run", "--run-dir", dest="run_dir", required=True, type=Path, metavar="DIR", help="a pretraining run")
+    verb.add_argument(
+        "--run", "--run-dir", dest="run_dir", required=True, type=Path, metavar="DIR", help="a pretraining run, or its export"
+    )
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where OUT/TASK/seed-N are made")
     verb.add_argument("--data", type=Path, metavar="DIR", help="a folder with the task's official files (default: the hub)")
-    verb.add_argument("--corpus", type=Path, metavar="DIR", help="where the run's corpus is now (default: where it was)")
+    verb.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="DIR",
+        help="where the run's corpus is now (default: where it was); for an export: a corpus of its tokenizer",
+    )
     verb.add_argument("--recipe", metavar="NAME", help="finetune/TASK, -bert or -sgd; or the path of a .toml file")
     verb.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="change one value; repeatable"
@@ -45,12 +52,11 @@ def run(args: argparse.Namespace) -> int:
     from pipeline.distributed.stop_signals import EXIT_CODE
     from pipeline.finetune.settings import finetune_config, recipe_for
     from pipeline.finetune.start import Request, finetune
-    from pipeline.run.trained import read_run_file
+    from pipeline.run.trained import read_record
 
     if args.seeds < 1:
         raise ValueError(f"--seeds {args.seeds}: expected at least 1")
-    saved = read_run_file(args.run_dir)
-    pretrained = from_dict(saved["config"], where=f"{args.run_dir}/config.json")
+    pretrained = from_dict(read_record(args.run_dir)["config"], where=f"{args.run_dir}/config.json")
     recipe = args.recipe or recipe_for(args.task, pretrained)
     config = finetune_config(args.task, recipe, pretrained, args.overrides)
     request = Request(args.task, config, recipe, args.run_dir, args.out, args.data, args.corpus, args.seeds, args.from_scratch)

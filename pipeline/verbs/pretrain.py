@@ -50,7 +50,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         dest="start_from",
         type=Path,
         metavar="RUN",
-        help="begin with the weights of this run's newest checkpoint, or of the checkpoint RUN/checkpoints/step-N",
+        help="begin with the weights of this run's newest checkpoint, of a checkpoint RUN/checkpoints/step-N, or of an export",
     )
     verb.add_argument("--fresh", action="store_true", help="begin anew; the run that is there is renamed, never deleted")
     verb.add_argument("--dry-run", action="store_true", help="check everything and print the arithmetic; train nothing")

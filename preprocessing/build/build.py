@@ -38,9 +38,9 @@ from preprocessing.build.plan import (
     work_folder,
     write_plan,
 )
-from preprocessing.build.settings import Settings
+from preprocessing.build.settings import PlannedSettings, Settings
 from preprocessing.build.slices import make_slice, make_state
-from preprocessing.build.survey import survey
+from preprocessing.build.survey import Survey, survey
 from preprocessing.build.workers import cores, work
 from preprocessing.corpus.manifest import MANIFEST_FILE, Manifest
 from preprocessing.corpus.reader import open_corpus
@@ -57,10 +57,12 @@ def build(
     settings: Settings,
     *,
     gates: Gates | None = None,
+    tokenizer: Path | None = None,
     workers: int | None = None,
     say: Say = print,
 ) -> Manifest:
-    """Build the corpus at `out`, go on with it, or find it built there already; returns its manifest.
+    """Build the corpus at `out`, go on with it, or find it built there already; returns its manifest. `tokenizer`: the file of
+    the one whose sha256 is in the settings.
 
     ValueError or OSError, said in one line: bad settings or sources; another corpus or other files at `out`; disk full.
     """
@@ -69,7 +71,7 @@ def build(
         say(f"{out}: already built with these sources and settings")
         _remove_work(out)
         return present
-    plan_and_train(sources, out, settings, gates, workers=workers, say=say)
+    plan_and_train(sources, out, settings, gates, tokenizer=tokenizer, workers=workers, say=say)
     run_task(out, workers=workers, say=say)
     return finalize(out, workers=workers, say=say)
 
@@ -103,7 +105,14 @@ def _check_place(out: Path) -> None:
 
 
 def plan_and_train(
-    sources: Sequence[Source], out: Path, settings: Settings, gates: Gates, *, workers: int | None = None, say: Say = print
+    sources: Sequence[Source],
+    out: Path,
+    settings: Settings,
+    gates: Gates,
+    *,
+    tokenizer: Path | None = None,
+    workers: int | None = None,
+    say: Say = print,
 ) -> Plan:
     """Make the plan and the tokenizer in the work folder of `out`, or find them there; see the module for errors."""
     checked, folder = settings.check(sources), work_folder(out)
@@ -119,12 +128,12 @@ def plan_and_train(
         cuts = cut(sources, checked.slice_mb)
         with _progress("surveying", None, say) as done:
             found_by_survey = survey(sources, cuts, checked, gates, workers or cores(), done)
-        sentences = [sentence for paragraph in found_by_survey.sample for sentence in split_sentences(paragraph)]
-        say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
-        tokenizer = train(sentences, checked.vocab_size, say)
+        model = _trained(found_by_survey, checked, say) if tokenizer is None else tokenizer.read_bytes()
+        tokenizer_sha256 = hashlib.sha256(model).hexdigest()
+        if checked.tokenizer not in (None, tokenizer_sha256):
+            raise ValueError(f"{tokenizer}: changed meanwhile: sha256 {tokenizer_sha256[:12]}…, was {checked.tokenizer[:12]}…")
         (folder / SLICES_FOLDER).mkdir(parents=True, exist_ok=True)  # not before: bad sources leave nothing behind
-        tokenizer_sha256 = hashlib.sha256(tokenizer).hexdigest()
-        write_whole(folder / tokenizer_name(tokenizer_sha256), tokenizer)
+        write_whole(folder / tokenizer_name(tokenizer_sha256), model)
         plan = Plan(
             sources=tuple(sources),
             settings=checked,
@@ -135,8 +144,14 @@ def plan_and_train(
             tokenizer_sha256=tokenizer_sha256,
         )
         if not write_plan(folder, plan, first=True):  # somebody was quicker
-            return plan_and_train(sources, out, settings, gates, workers=workers, say=say)
+            return plan_and_train(sources, out, settings, gates, tokenizer=tokenizer, workers=workers, say=say)
     return plan
+
+
+def _trained(found: Survey, settings: PlannedSettings, say: Say) -> bytes:
+    sentences = [sentence for paragraph in found.sample for sentence in split_sentences(paragraph)]
+    say(f"training the tokenizer on {sum(map(len, sentences)):,} characters")
+    return train(sentences, settings.vocab_size, say)
 
 
 def _check_gates(gates: Gates, sources: Sequence[Source]) -> None:

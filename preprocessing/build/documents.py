@@ -60,8 +60,8 @@ class Tally:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """The inverse of `as_json`."""
-        counters = {name: Counter(fields[name]) for name in COUNTERS}
+        """The inverse of `as_json`; of a tally from before a counter was there, too."""
+        counters = {name: Counter(fields.get(name, {})) for name in COUNTERS}
         return cls(read=fields["read"], examples=list(fields["examples"]), **counters)
 
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from preprocessing.base.command_line import Parser
+from preprocessing.base.files import file_sha256
 from preprocessing.build.plan import Counted, Gates
 from preprocessing.build.settings import Settings
+from preprocessing.corpus.manifest import TOKENIZER_FILE
 from preprocessing.sources.parse import parse_sources
 from preprocessing.sources.types import Source
+from preprocessing.text.tokenizer import load
 
 
 def parse_build_options(words: Sequence[str]) -> argparse.Namespace:
@@ -36,9 +39,15 @@ def add_settings(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--vocab-size",
         type=int,
-        default=default.vocab_size,
         help="pieces of the tokenizer, the 5 special ones included; 8192 suits some 10M words, BERT has 30522 "
-        "(default: %(default)s)",
+        f"(default: {default.vocab_size}, or as --tokenizer has them)",
+    )
+    verb.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="CORPUS",
+        help="take the tokenizer of this corpus (or this tokenizer.model) and train none: a model that knows it can then be "
+        "evaluated on the new corpus, or be trained further on it (pretrain --from)",
     )
     verb.add_argument(
         "--heldout-fraction",
@@ -164,8 +173,10 @@ def settings_of(args: argparse.Namespace) -> Settings:
         name, count = Counter(name for name, _ in pairs).most_common(1)[0] if pairs else ("", 1)
         if count > 1:
             raise ValueError(f"{option}: {name} is given twice")
+    given = given_tokenizer(args)
     return Settings(
-        vocab_size=args.vocab_size,
+        vocab_size=_vocab_size(args.vocab_size, given),
+        tokenizer=None if given is None else file_sha256(given),
         heldout_fraction=args.heldout_fraction,
         seed=args.seed,
         min_words=args.min_words,
@@ -177,6 +188,22 @@ def settings_of(args: argparse.Namespace) -> Settings:
         epochs=dict(sorted(args.epochs)),
         weights=dict(sorted(args.weight)),
     )
+
+
+def given_tokenizer(args: argparse.Namespace) -> Path | None:
+    """The file that --tokenizer names, by itself or as a corpus' own."""
+    given: Path | None = args.tokenizer
+    return given / TOKENIZER_FILE if given is not None and given.is_dir() else given
+
+
+def _vocab_size(asked: int | None, tokenizer: Path | None) -> int:
+    """ValueError if it is not the given tokenizer's; errors as `load` for one that is none."""
+    if tokenizer is None:
+        return Settings().vocab_size if asked is None else asked
+    pieces = len(load(tokenizer))
+    if asked not in (None, pieces):
+        raise ValueError(f"--vocab-size {asked}: {tokenizer} has {pieces} pieces; leave --vocab-size out")
+    return pieces
 
 
 def gates_of(args: argparse.Namespace) -> Gates:

@@ -12,6 +12,11 @@ from preprocessing.text.tokenizer import SAMPLE_CHARACTERS
 
 DEFAULT_SLICE_MB = (8.0, 64.0)  # what a thousandth of the input is held within, as the files are on disk
 MOST_SLICES = 10_000  # by default; a rank of a training job maps two shards of each, and Linux allows 65,530 maps
+_TOKENIZER = Field(
+    pattern="^[0-9a-f]{64}$",
+    description="a sha256 in hexadecimal digits",
+    exclude_if=lambda given: given is None,  # plans and manifests of before know none, and are the same
+)
 _SLICE_MB = Field(gt=0, lt=2001, description="more than 0 and at most 2000 (a shard holds less than 2^31 tokens)")
 
 
@@ -55,7 +60,8 @@ def _complaint(kind: type[Strict], error: ValidationError) -> str:
 class Settings(Strict):
     """What shapes a corpus beside its sources, as a user asks for it.
 
-    `epochs` and `weights` are by the source's name. `slice_mb` None leaves it to the size of the input.
+    `epochs` and `weights` are by the source's name. `slice_mb` None leaves it to the size of the input. `tokenizer`: the sha256
+    of one that is there already; None trains one.
     """
 
     vocab_size: Annotated[int, Field(gt=5, lt=1 << 20, description="6 to 1048575 pieces")] = 8192
@@ -67,6 +73,7 @@ class Settings(Strict):
     max_document_mb: Annotated[float, Field(gt=0, lt=1e6, description="more than 0 and below a million")] = 20.0
     sample_characters: Annotated[int, Field(ge=1, lt=1 << 40, description="at least 1 character")] = SAMPLE_CHARACTERS
     slice_mb: Annotated[float | None, _SLICE_MB] = None
+    tokenizer: Annotated[str | None, _TOKENIZER] = None
     epochs: dict[str, Annotated[float, Field(ge=0.01, lt=1e6)]] = Field(
         default_factory=dict, description="at least 0.01 and below a million"
     )

@@ -12,6 +12,7 @@ from slurm.records import folder_of, read_lines
 from tests.cluster.cluster import Cluster
 from tests.cluster.jobs import FAULTS, MIDDLE, QUICK, SITE, Submitted, program, submission, submit, submitted
 from tests.helpers.running import ROOT, set_options
+from tests.helpers.task_files import write_tasks
 
 SHORT = set_options(train__steps=10)
 ONE_EACH = set_options(batch__micro_sequences=1)
@@ -60,6 +61,24 @@ def test_preprocess_pretrain_evaluate_and_export(cluster: Cluster, texts: Path, 
     assert evaluation["heldout_loss"] == pytest.approx(summary["heldout_loss"], rel=1e-6)
     assert most_at_once(again) <= 2
     assert re.search(r"pretrain +\d+ +COMPLETED .*finished", again.status())
+
+
+@pytest.mark.long
+def test_from_text_to_the_scorecard_and_an_export(cluster: Cluster, texts: Path, tmp_path: Path) -> None:
+    """One submission: text, shards, training, fine-tuning on all tasks, their scorecard, and the model for transformers."""
+    (tmp_path / "tasks").mkdir()
+    build = ["--source", f"topics={texts}/*.txt", "--build", "--vocab-size 500 --heldout-fraction 0.1", "--tasks", "2"]
+    after = ["--then", "finetune", "--task-data", write_tasks(tmp_path / "tasks"), "--then", "export"]
+    brief = {"data.seq_len": 64, "task.stride": 16, "task.question_tokens": 40, "batch.micro_sequences": 8}
+    settings = [word for key, value in brief.items() for word in ("--finetune-set", f"{key}={value}")]
+    run = tmp_path / "run"
+    positions = set_options(model__max_seq_len=64)
+    job = submit(cluster, run, tmp_path / "corpus", *build, *after, *settings, *SHORT, *positions, site=ONE_RANK)
+    job.wait("COMPLETED", stage="finetune", timeout_s=900)
+    job.wait("COMPLETED", stage="export", timeout_s=300)
+    card = json.loads((run.with_name("run.finetuned") / "scorecard.json").read_text())
+    assert {row["name"].split()[0] for row in card["rows"]} == {"mnli", "squad1", "squad2"}
+    assert (run.with_name("run.hf") / "model.safetensors").exists()
 
 
 @pytest.mark.long

@@ -21,7 +21,7 @@ from markupsafe import escape
 from preprocessing.__main__ import main
 from preprocessing.corpus.reader import Corpus
 from preprocessing.sources.blocks import COMPRESSED
-from tests.helpers.running import ROOT, run_cli, start_cli
+from tests.helpers.running import ROOT, long, run_cli, start_cli
 
 Rows = list[dict[str, Any]]
 
@@ -225,7 +225,7 @@ def wait_for_line(process: "subprocess.Popen[str]", start: str) -> None:
     raise AssertionError(f"the process ended without a line {start!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *long(signal.SIGINT)])
 def test_stopped_among_the_slices_goes_on(number: signal.Signals, library: Path, tmp_path: Path) -> None:
     """Workers and all: the pipe they share is closed by the last of them."""
     settings = ("--source", library, "--vocab-size", "300", "--slice-mb", "0.1", "--workers", "2", "--out", tmp_path / "out")

@@ -19,7 +19,7 @@ _RULES = tuple(
     for pattern, replacement in (
         (rf"([(\[（]){_BEFORE}{_G}{_BEHIND}", r"\1"),  # ( , born
         (rf"{_BEFORE}{_G}{_BEHIND}([)\]）])", r"\1"),  # (born 1950; )
-        (rf"([,;:]) ?{_G} ?[,;:](?=\s|{_G}|$)", r"\1"),
+        (rf"([,;:])(?: ?{_G} ?[,;:]){{1,{_LONGEST}}}(?=\s|{_G}|$)", r"\1"),  # particularly , , and
         (rf"[,;:]? ?{_G} ?(?=[.](?:\s|{_G}|$))", ""),
         (rf"^[{GAP}{_LOOSE} ]*{_G}[{GAP}{_LOOSE} ,;:]*(?:\.(?=\s|$))?", ""),  # the first word was a template's
         (rf"{_G} ?(?=[,;:](?:\s|{_G}|$)|[)\]])", ""),

@@ -88,7 +88,7 @@ _LABELLED = {
     "awol": "", "section link1": "§ ", "sect": "§ ", "section": "§ ", "abt": "about ",
 }  # fmt: skip
 _AROUND = {
-    "angbr": ("⟨", "⟩"), "angle bracket": ("⟨", "⟩"), "angle brackets": ("⟨", "⟩"), "gloss": ("‘", "’"), "brackets": ("[", "]"), "bracket": ("[", "]"), "interp": ("[", "]"),
+    "angbr": ("⟨", "⟩"), "vr": ("⟨", "⟩"), "angle bracket": ("⟨", "⟩"), "angle brackets": ("⟨", "⟩"), "gloss": ("‘", "’"), "brackets": ("[", "]"), "bracket": ("[", "]"), "interp": ("[", "]"),
     "notatemplate": ("", ""), "parentheses": ("(", ")"), "abs": ("|", "|"), "floor": ("⌊", "⌋"), "ceil": ("⌈", "⌉"), "norm": ("‖", "‖"), "quote inline": ("“", "”"),
     "orthography": ("⟨", "⟩"), "grapheme": ("⟨", "⟩"), "sqbrackets": ("[", "]"), "dquote": ("“", "”"), "squote": ("‘", "’"), "bra": ("⟨", "|"), "ket": ("|", "⟩"), "set braces": ("{", "}"),
 }  # fmt: skip

@@ -1,7 +1,6 @@
 """Fine-tuning as a user has it: real ranks, a killed run that goes on, results, predictions, the scorecard, and refusals."""
 
 import json
-import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +10,14 @@ import pytest
 
 from pipeline.checkpoint.layout import step_directories
 from pipeline.config.load import from_dict
+from pipeline.export.export import export
 from pipeline.finetune.settings import finetune_config, recipe_for, with_length
 from pipeline.run.trained import read_run_file
-from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
+from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
 from tests.helpers.running import SMALL, set_options
 from tests.helpers.same_run import metrics, shards
+from tests.helpers.task_files import write_tasks
 
-SEED = 20261128
 PRETRAINING = (*SMALL, *set_options(model__max_seq_len=96, train__steps=2, train__log_every_steps=1))
 SHORT = set_options(
     data__seq_len=64,
@@ -29,43 +29,11 @@ SHORT = set_options(
     train__checkpoint_every_steps=4,
     train__timeout_s=60,
 )
-NAMES = ("Ada", "Bob", "Cleo", "Dan", "Eve", "Finn")
-
-
-def squad(folder: Path, version: int) -> None:
-    """Contexts longer than a window, answers anywhere in them; in 2.0 a third of the questions has none."""
-    draw = random.Random(SEED)
-    for split, paragraphs in (("train", 6), ("dev", 3)):
-        found = []
-        for number in range(paragraphs):
-            context = " ".join(f"{draw.choice(NAMES)} has {draw.randint(2, 99)} ½ cups." for _ in range(9))
-            qas: list[dict[str, Any]] = []
-            for name in NAMES[:3]:
-                start = context.find(f"{name} has ")
-                text = context[start:].split(" ")[2] if start >= 0 else ""
-                qas.append({"id": f"{split}{number}{name}", "question": f"What has {name}?", "answers": []})
-                if text:
-                    qas[-1]["answers"] = [{"text": text, "answer_start": start + len(f"{name} has ")}]
-                if version == 2:
-                    qas[-1]["is_impossible"] = not text
-            found.append({"context": context, "qas": [qa for qa in qas if qa["answers"] or version == 2]})
-        values = {"version": f"v{version}.x", "data": [{"title": "t", "paragraphs": found}]}
-        (folder / f"{split}-v{version}.0.json").write_text(json.dumps(values))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tasks")
-    squad(folder, 1)
-    squad(folder, 2)
-    for split, count in (("train", 20), ("dev_matched", 9), ("dev_mismatched", 5)):
-        rows = [
-            {"gold_label": label, "sentence1": f"{NAMES[i % 6]} has {i} cups.", "sentence2": f"It is {label}."}
-            for i in range(count)
-            for label in ("entailment", "neutral", "contradiction")[i % 3 : i % 3 + 1]
-        ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +119,21 @@ def test_bert_by_adamw_and_from_scratch(rank_server: RankServer, corpus: Path, d
     assert (tuned["source"]["tokens"], scratch["source"]["tokens"]) == (2 * 16 * 32, 0)
     losses = [metrics(tmp_path / "out" / name / "seed-0")[0][0]["loss"] for name in ("mnli", "mnli-from-scratch")]
     assert losses[0] != losses[1]
+
+
+def test_an_export_is_fine_tuned_as_its_run_is(
+    rank_server: RankServer, call: Callable[..., Any], tuned: Path, pretrained: Path, corpus: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "exported", tmp_path / "out"
+    export(pretrained, folder)
+    done = rank_server.run(words("finetune", "squad2", folder, data, out, "--corpus", str(corpus)), 1)
+    assert done.codes == [0], done.stderr
+    assert metrics(out / "squad2" / "seed-0") == metrics(tuned / "squad2" / "seed-0")
+    assert predictions(out / "squad2" / "seed-0") == predictions(tuned / "squad2" / "seed-0")
+    assert "step 2, 1,024 tokens)" in call("scorecard", "--run", out)[1]
+    code, _, error = call(*words("finetune", "squad2", folder, data, tmp_path / "other"))
+    assert code == 2
+    assert "give a corpus of its tokenizer with --corpus" in error
 
 
 def test_results_say_what_was_trained_on_what(tuned: Path, pretrained: Path) -> None:
@@ -313,6 +296,30 @@ def test_data_that_cannot_be_used_leave_nothing(rank_server: RankServer, pretrai
     assert done.codes == [2, 2]
     assert done.stderr.count("this is SQuAD 1.1") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_ranks_with_folders_of_their_own_do_not_train(
+    rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """As two nodes without a shared file system have them: the same word is another place."""
+    for rank in (0, 1):
+        (tmp_path / f"node-{rank}").mkdir()
+    out = tmp_path / "node-%RANK%" / "out"
+    done = rank_server.run([*words("finetune", "mnli", pretrained, data, out), *set_options(train__timeout_s=20)], 2)
+    assert done.codes == [2, 2]
+    assert done.stderr.count("it must lie on a file system that all nodes share") == 1
+    assert not list(tmp_path.glob("node-0/out/mnli/*/checkpoints/*"))
+
+
+def test_what_a_save_needs_is_tried_before_the_training(
+    rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """Checkpoints on another disk, which is full or forbids what a save does: not found out at the first save."""
+    refused = Failure("all", "pipeline.train.place:try_to_write", count=1, errno="EACCES")
+    done = rank_server.run(words("finetune", "mnli", pretrained, data, tmp_path / "out"), 2, fail=refused)
+    assert done.codes == [2, 2]
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out" / "mnli" / "seed-0" / "metrics.jsonl").exists()
 
 
 def test_a_run_is_as_long_as_its_epochs(pretrained: Path) -> None:

@@ -38,7 +38,7 @@ def test_two_ranks_with_directories_of_their_own_do_not_train(rank_server: RankS
         (tmp_path / f"node-{rank}").mkdir()
     ranks = rank_server.run([*arguments, *SMALL, *set_options(train__timeout_s=20)], ranks=2)
     assert ranks.codes == [2, 2]
-    assert ranks.stderr.count("--run must lie on a file system that all nodes share") == 1
+    assert ranks.stderr.count("it must lie on a file system that all nodes share") == 1
     assert "node-1/run on host" in ranks.stderr
     assert not list((tmp_path / "node-0" / "run").glob("checkpoints/*"))
     assert not (tmp_path / "node-1" / "run").exists()

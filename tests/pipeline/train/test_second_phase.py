@@ -11,8 +11,10 @@ import torch
 from pipeline.checkpoint.layout import MANIFEST, step_directories
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.checkpoint.snapshot import PARAM
+from pipeline.export.export import export
 from pipeline.init.from_weights import POSITIONS
 from pipeline.report.run_page import write_report
+from pipeline.run.exported import WEIGHTS_FILE
 from preprocessing.base.files import file_sha256
 from tests.helpers.ranks import WITHOUT_REPORT, Death, Ranks, RankServer
 from tests.helpers.running import SMALL, set_options
@@ -78,6 +80,25 @@ def test_berts_two_phases_in_small(runs: Runs) -> None:
     assert found.manifest["made_from"]["started_from"] == record
     assert f"starting from the weights of step 9 ({source.directory})" in told.stdout
     assert "same samples" not in told.stdout
+
+
+def test_an_export_is_a_start_as_its_run_is(runs: Runs, tmp_path: Path) -> None:
+    """The same tensors and positions; recorded by the hash of its weights; refused once they are others."""
+    first, folder = runs.folder / "first", tmp_path / "exported"
+    export(first, folder)
+    options = (*SECOND, *set_options(train__steps=2))
+    runs.trained("of-export", *options, "--from", folder, ranks=2)
+    runs.trained("of-run", *options, "--from", first, ranks=2)
+    assert metrics(runs.folder / "of-export") == metrics(runs.folder / "of-run")
+    begun = runs.document("of-export", "config.json")["started_from"]
+    sha256 = file_sha256(folder / WEIGHTS_FILE)
+    assert begun == {"checkpoint": str(folder), "step": 9, "manifest_sha256": sha256, "trained_positions": 32}
+    assert runs.start("early", *options, "--from", folder, die=Death(0, "step", 1)).codes == [-9]
+    whole = (folder / WEIGHTS_FILE).read_bytes()
+    (folder / WEIGHTS_FILE).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "its weights are others" in runs.refused("early", *options)
+    (folder / WEIGHTS_FILE).write_bytes(whole[:-1])
+    assert "not a whole safetensors file" in runs.refused("new", *options, "--from", folder)
 
 
 def test_the_weights_are_the_sources_and_not_balanced_again(runs: Runs) -> None:

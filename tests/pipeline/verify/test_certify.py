@@ -9,20 +9,24 @@ from pipeline.engine import deepspeed_internals
 from pipeline.verify.certify import cells, shipped, table
 from pipeline.verify.comparison import NORMS_WITHIN, PARAMETERS_WITHIN, Result
 from tests.helpers.ranks import RankServer
-from tests.helpers.running import ROOT, refused, run_cli
+from tests.helpers.running import ROOT, long, refused, run_cli
 from tests.pipeline.verify.mutations_worker import MUTATIONS
 
+EVERY_STAGE = ("zero0", "zero1-bf16", "zero1-offload", "zero2", "zero3-bf16")
 
-def test_the_quick_matrix_passes_on_this_machine(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("names", [EVERY_STAGE, *long(())], ids=["every stage", "all"])
+def test_the_quick_matrix_passes_on_this_machine(names: tuple[str, ...], tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    done = run_cli("pipeline", "certify", "--json-file", out, timeout_s=900)
+    named = [word for name in names for word in ("--ds-config", name)]
+    done = run_cli("pipeline", "certify", *named, "--json-file", out, timeout_s=900)
     assert done.returncode == 0, done.stdout + done.stderr
     results = [Result(**row) for row in json.loads(out.read_text())]
-    assert {(r.ds_config, r.world_size) for r in results} == {(name, size) for name in shipped() for size in (1, 2)}
+    assert {(r.ds_config, r.world_size) for r in results} == {(name, size) for name in names or shipped() for size in (1, 2)}
     assert all(r.parameters <= PARAMETERS_WITHIN and r.norms <= NORMS_WITHIN for r in results)
     assert (PARAMETERS_WITHIN, NORMS_WITHIN) == (1e-5, 1e-6)
     assert done.stdout.strip() == table(results)
-    assert done.stdout.count("PASS") == 2 * len(shipped())
+    assert done.stdout.count("PASS") == 2 * len(names or shipped())
 
 
 @pytest.fixture(scope="module")

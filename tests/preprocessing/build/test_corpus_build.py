@@ -191,7 +191,7 @@ def test_a_part_of_a_source_is_surveyed_evenly(topics: Rows, tmp_path: Path, mon
     settings = Settings(slice_mb=0.02, sample_characters=60_000).check(sources)
     cuts = cut(sources, settings.slice_mb)
     monkeypatch.setattr(survey_module, "SURVEY_MB", 0.2)
-    tasks, fractions = survey_module._tasks(sources, cuts, settings, Gates())
+    tasks, fractions = survey_module._tasks(sources, cuts, settings)
     parts = [task.slice.part for task in tasks if task.slice.source == "long"]
     assert len(parts) == 10
     assert parts[-1] > max(parts) * 0.9

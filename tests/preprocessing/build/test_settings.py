@@ -98,8 +98,12 @@ def test_a_plan_of_before_is_the_same_plan() -> None:
 
 
 def test_a_marker_of_before_is_the_same_marker() -> None:
-    text = json.dumps(MARKER)
-    assert json.dumps(Marker.from_json(json.loads(text)).as_json()) == text
+    found = Marker.from_json(json.loads(json.dumps(MARKER))).as_json()
+    assert (found["tally"].pop("dropped_markup"), found["tally"].pop("unknown_templates")) == (
+        {},
+        {},
+    )  # nobody counted them then
+    assert json.dumps(found) == json.dumps(MARKER)
 
 
 def test_settings_of_another_version_are_named(corpus: Corpus) -> None:

@@ -100,6 +100,8 @@ def test_the_authors_own_characters_stay(text: str) -> None:
         ("{{foo}}, he said", "he said"),
         ("“{{foo}}” said <math>a</math>, <math>b</math> or", "said, or"),
         ("a<ref>x</ref>b <ref>y</ref> c", "ab c"),
+        ("the sounds {{foo}}, {{foo}}, {{foo}}, {{foo}} and {{foo}}", "the sounds, and"),
+        ("the letters {{vr|ai}} and {{angbr|ay}}", "the letters ⟨ai⟩ and ⟨ay⟩"),
     ],
 )
 def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> None:

@@ -14,12 +14,14 @@ from preprocessing.text.near_duplicates import N_HASHES, SHINGLE_WORDS, bands_fo
 THRESHOLD = 0.8
 
 
-def shingles(words: list[str]) -> set[tuple[str, ...]]:
+Shingles = set[tuple[str, ...]]
+
+
+def shingles(words: list[str]) -> Shingles:
     return {tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)}
 
 
-def jaccard(one: list[str], other: list[str]) -> float:
-    a, b = shingles(one), shingles(other)
+def jaccard(a: Shingles, b: Shingles) -> float:
     return len(a & b) / len(a | b)
 
 
@@ -29,14 +31,14 @@ def edited(words: list[str], rng: random.Random, rate: float) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def planted(topics: list[dict[str, Any]]) -> tuple[list[list[str]], np.ndarray]:
-    """Real articles, each followed by edits of it, and their signatures."""
+def planted(topics: list[dict[str, Any]]) -> tuple[list[Shingles], np.ndarray]:
+    """Real articles, each followed by edits of it, as their shingles; and their signatures."""
     rng = random.Random(5)
     documents = []
     for row in topics:
         words = " ".join(paragraphs(row["text"])).casefold().split()
         documents += [words, *(edited(words, rng, rate) for rate in (0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.2))]
-    return documents, np.stack([signature([" ".join(words)]) for words in documents])
+    return [shingles(words) for words in documents], np.stack([signature([" ".join(words)]) for words in documents])
 
 
 def cut(values: np.ndarray, places: list[int]) -> list[np.ndarray]:
@@ -48,7 +50,7 @@ def found(signatures: np.ndarray, threshold: float = THRESHOLD, alive: np.ndarra
     return flags
 
 
-def test_the_signature_estimates_the_jaccard_similarity(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_the_signature_estimates_the_jaccard_similarity(planted: tuple[list[Shingles], np.ndarray]) -> None:
     documents, signatures = planted
     errors = [
         (signatures[i] == signatures[i + k]).mean() - jaccard(documents[i], documents[i + k])
@@ -59,7 +61,7 @@ def test_the_signature_estimates_the_jaccard_similarity(planted: tuple[list[list
     assert np.std(errors) < 0.05
 
 
-def test_planted_near_duplicates_are_found(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_planted_near_duplicates_are_found(planted: tuple[list[Shingles], np.ndarray]) -> None:
     """Beyond the estimate's error of two standard deviations nothing is missed and nothing else is dropped."""
     documents, signatures = planted
     flags = found(signatures)
@@ -83,7 +85,7 @@ def test_the_bands_find_pairs_at_the_threshold(threshold: float) -> None:
 
 
 @pytest.mark.parametrize("places", [[0], [1], [3, 3, 90], [8 * i for i in range(1, 40)], list(range(1, 320))])
-def test_cuts_change_nothing(planted: tuple[list[list[str]], np.ndarray], places: list[int]) -> None:
+def test_cuts_change_nothing(planted: tuple[list[Shingles], np.ndarray], places: list[int]) -> None:
     _, signatures = planted
     alive = np.random.default_rng(0).random(len(signatures)) < 0.9
     parts = near_duplicates(cut(signatures, places), cut(alive, places), THRESHOLD)
@@ -91,19 +93,19 @@ def test_cuts_change_nothing(planted: tuple[list[list[str]], np.ndarray], places
     np.testing.assert_array_equal(np.concatenate(parts), found(signatures, alive=alive))
 
 
-def test_chunks_change_nothing(planted: tuple[list[list[str]], np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing(planted: tuple[list[Shingles], np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found(planted[1])
     monkeypatch.setattr(near, "_CHUNK_ROWS", 7)
     np.testing.assert_array_equal(found(planted[1]), whole)
 
 
-def test_the_earliest_living_one_stays(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_the_earliest_living_one_stays(planted: tuple[list[Shingles], np.ndarray]) -> None:
     same = planted[1][[0, 0, 8, 0, 8]]
     assert found(same).tolist() == [False, True, False, True, True]
     assert found(same, alive=np.array([False, True, True, True, False])).tolist() == [False, False, False, True, False]
 
 
-def test_collisions_are_verified(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_collisions_are_verified(planted: tuple[list[Shingles], np.ndarray]) -> None:
     """Two that share a band, and little else, are no near duplicates."""
     pair = planted[1][[0, 8]].copy()
     _, rows = bands_for(THRESHOLD)
@@ -111,7 +113,7 @@ def test_collisions_are_verified(planted: tuple[list[list[str]], np.ndarray]) ->
     assert not found(pair).any()
 
 
-def test_only_documents_that_share_a_band_are_compared(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_only_documents_that_share_a_band_are_compared(planted: tuple[list[Shingles], np.ndarray]) -> None:
     pair = planted[1][[0, 0]].copy()
     bands, rows = bands_for(THRESHOLD)
     pair[1, rows - 1 :: rows] ^= 1
@@ -130,7 +132,7 @@ def test_a_crowd_takes_linear_time() -> None:
     assert time.process_time() - started < 30  # a pair at a time would be hours
 
 
-def test_the_signature_is_of_words(planted: tuple[list[list[str]], np.ndarray]) -> None:
+def test_the_signature_is_of_words(planted: tuple[list[Shingles], np.ndarray]) -> None:
     """Case and cuts into paragraphs change nothing; short and empty documents have signatures too; the values are fixed."""
     one = signature(["One two three four", "five SIX seven"])
     np.testing.assert_array_equal(one, signature(["one Two three four five six seven"]))
