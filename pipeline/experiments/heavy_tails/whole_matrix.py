@@ -8,6 +8,7 @@ Shapes: N predictions, V vocabulary, D width.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.config.schema import ModelConfig
 from pipeline.model.embedding import Embedding
@@ -29,11 +30,12 @@ class WholeMatrixEmbedding(Embedding):
 
 
 class WholeMatrixHead(MaskedTokenHead):
-    """Logits τ·sqrt(V)·<h, w_v>/||W|| + log p_v."""
+    """Logits τ·sqrt(V)·<h, w_v>/||W|| + log p_v; given the labels, the loss of each prediction."""
 
-    def forward(self, h_ND: Tensor, token_embedding_VD: Tensor) -> Tensor:
-        logits_NV = at_least_fp32(h_ND @ token_embedding_VD.t())
-        return self.bias_bits.view(torch.float32) + self.tau * _unit_rows(token_embedding_VD) * logits_NV
+    def forward(self, h_ND: Tensor, token_embedding_VD: Tensor, labels_N: Tensor | None = None) -> Tensor:
+        scale = self.tau * _unit_rows(token_embedding_VD)
+        logits_NV = self.bias_bits.view(torch.float32) + scale * at_least_fp32(h_ND @ token_embedding_VD.t())
+        return logits_NV if labels_N is None else functional.cross_entropy(logits_NV, labels_N, reduction="none")
 
 
 def without_row_normalisation(config: ModelConfig, model: PretrainingModel) -> None:

@@ -91,8 +91,11 @@ def trained(one: Candidate, factor: float, seed: int, data: Path, out: Path, ran
 
 
 def reached(evaluations: Sequence[Mapping[str, Any]], loss: float) -> float:
-    """The step at which the held-out loss came down to `loss`, on a line through the evaluations; infinite if it did not."""
+    """The step at which the held-out loss came down to `loss`, on a line through the evaluations; that of the first evaluation
+    if it was there by then, infinite if it never was."""
     points = [(row["step"], row["heldout_loss"]) for row in evaluations]
+    if points[0][1] <= loss:
+        return float(points[0][0])
     for (step, value), (next_step, next_value) in itertools.pairwise(points):
         if next_value <= loss < value:
             return float(step + (next_step - step) * (value - loss) / (value - next_value))

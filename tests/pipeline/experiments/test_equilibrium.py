@@ -40,7 +40,8 @@ def test_every_matrix_has_an_equilibrium_of_its_own(measured: dict[str, Any]) ->
     matrices = measured["1"]["matrices"]
     assert len(matrices) == 7, "the embedding, four of attention, two of the feed-forward"
     for name, of in matrices.items():
-        assert of["norm"] == pytest.approx(of["predicted"], rel=0.3), name
+        few_steps_decide = name.removesuffix(".weight").endswith(("query", "key", "value"))
+        assert of["norm"] == pytest.approx(of["predicted"], rel=0.3 if few_steps_decide else 0.1), name
     together = math.hypot(*(of["norm"] for of in matrices.values()))
     assert together == pytest.approx(measured["1"]["norm"], rel=0.02)
 

@@ -68,6 +68,7 @@ def test_a_loss_is_reached_on_the_line_between_two_evaluations() -> None:
     rows = [{"step": 0, "heldout_loss": 6.0}, {"step": 100, "heldout_loss": 5.0}, {"step": 200, "heldout_loss": 4.0}]
     assert reached(rows, 4.25) == pytest.approx(175)
     assert reached(rows, 3.9) == math.inf
+    assert reached(rows, 6.5) == 0, "at the first evaluation already"
 
 
 def test_a_run_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
