@@ -318,7 +318,7 @@ def main() -> None:
     took = f"torch {torch.__version__}, {time.perf_counter() - began_s:.0f} s"
     print(f"\n{rows[0].device}, {took}; {rows[0].attention}\n\n{table(rows)}")
     if args.json_file is not None:
-        args.json_file.write_text(json.dumps([vars(row) for row in rows], indent=1), encoding="utf-8")
+        args.json_file.write_text(json.dumps([{**vars(row), "mfu": row.mfu} for row in rows], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

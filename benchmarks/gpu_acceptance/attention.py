@@ -81,7 +81,7 @@ def correctness(scope: Scope) -> list[Check]:
 
 
 def invariance(scope: Scope) -> list[Check]:
-    """f(cx) = f(x), bit for bit at c = 2^±13, of a model in bf16 with the kernels."""
+    """f(cx) = f(x), bit for bit at c = 2^±13, of a model in bf16, with the kernels and without."""
     check_kernels_run(scope)
     small = (
         "model.layers=1",
@@ -93,13 +93,13 @@ def invariance(scope: Scope) -> list[Check]:
     )
     exact = Figures(loss=0.0, hidden=0.0, orthogonality=1e-2, gradient=0.0)
     checks = []
-    for power in (2,) if scope.is_toy else (1, 2, 3):
-        settings = [f"model.attention_power={power}", "train.attention_kernel=triton", *(small if scope.is_toy else ())]
+    for power, kernel in itertools.product((2,) if scope.is_toy else (1, 2, 3), ("triton", "blocked")):
+        settings = [f"model.attention_power={power}", f"train.attention_kernel={kernel}", *(small if scope.is_toy else ())]
         config = load_recipe("small", settings)
-        model = probe_model(config, 1024, seed=0).to(scope.device, FP32 if scope.is_toy else BF16)
+        model = probe_model(config, 1024, seed=0).to(scope.device, BF16)
         batch = probe_batch(1024, config.model.max_seq_len, False, 3, min(64, config.model.max_seq_len), 0).to(scope.device)
         found = check(model, batch, POWERS, exact)
-        checks.append(holds(f"power {power}", not found.problems, "; ".join(found.problems) or "to the last bit"))
+        checks.append(holds(f"power {power}, {kernel}", not found.problems, "; ".join(found.problems) or "to the last bit"))
     return checks
 
 

@@ -57,7 +57,7 @@ def _pretrain(scope: Scope, run: str, recipe: str, *settings: str, ranks: int = 
     folder = scope.out / "runs" / run
     rhythm = (f"train.steps={steps}", "train.log_every_steps=1", f"train.eval_every_steps={steps}", "train.eval_sequences=32")
     options = [word for setting in (*settings, *rhythm) for word in ("--set", setting)]
-    words = ("pipeline", "pretrain", "--recipe", recipe, "--data", scope.corpus(), "--run", folder, *options)
+    words = ("pipeline", "pretrain", "--recipe", recipe, "--data", scope.corpus(), "--run-dir", folder, *options)
     scope.program(*words, ranks=ranks, **more)  # type: ignore[arg-type]
     return folder
 

@@ -53,6 +53,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+class GradInitConfig(Section):
+    """The search of model.init = "gradinit" (pipeline/init/gradinit.py). The numbers are those published for a Post-LN
+    transformer (Zhu et al. 2021, IWSLT): there are none for BERT."""
+
+    iterations: PositiveInt = 780  # of the search
+    eta: NonNegativeNumber = 0.0  # η, the optimiser's step whose loss is made small; 0: optim.lr, the schedule's peak
+    # γ, the most that the gradient's norm may be; 0: as published, 1000 of the l1 norm (adamw), 1 of the l2 norm (sgd). A
+    # model of another size has another norm: the search logs it, and how often it exceeded the bound, which should be seldom
+    gamma: NonNegativeNumber = 0.0
+    lr: PositiveNumber = 2.5e-3  # of Adam on the multipliers
+    betas: Betas = (0.9, 0.98)  # of the same
+    least: PositiveNumber = 0.01  # no multiplier goes below
+
+
 class ModelConfig(Section):
     """Shape and wiring. The vocabulary's size is the corpus's."""
 
@@ -72,8 +86,10 @@ class ModelConfig(Section):
     attention_power: Annotated[int, Field(ge=1, le=4)] = 1  # n of sibert: weights relu(q·k)^n over their sum; paper: 1
     final_norm: bool = True  # sibert-d: normalise the stream before the head
     init_std: PositiveNumber = 0.02  # of the truncated normal that weights start from, paper section 5
-    init: Literal["normal", "balanced"] = "normal"  # how weights start: pipeline/init/normal.py or balanced.py
+    init: Literal["normal", "balanced", "admin", "gradinit"] = "normal"  # how weights start: pipeline/init/ has a file of each
     balance_batches: PositiveInt = 1  # of the balanced start: over how many global batches gradients are measured
+    init_tokens: PositiveInt = 4096  # of admin and gradinit: tokens of a batch that they measure on, padding included
+    gradinit: GradInitConfig = GradInitConfig()  # its search
     score_offset: NonNegativeNumber = 0.0  # where query and key biases start (pipeline/init/normal.py); 0 as in the paper
     unigram_bias: bool = True  # start the decoder's bias at the log unigram frequencies
     tau: PositiveNumber = 1.0  # of a row-normalised decoder only: logits are τ·<h, w/||w||>
@@ -123,6 +139,19 @@ class ModelConfig(Section):
             raise ValueError(
                 f"model.init = 'balanced' with model.encoder = {self.encoder!r} and model.head = {self.head!r}: only in "
                 "sibert-d with a row-normalised decoder is every matrix scale invariant by itself; use 'normal'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_of_the_baseline_are_its_own(self) -> Self:
+        why = {
+            "admin": "SIBERT's layers are Pre-LN, which need none, and a trained ω on the shortcut breaks scale invariance",
+            "gradinit": "it searches for the scale of each tensor, and SIBERT's output does not change with the scale of all",
+        }
+        if self.init in why and self.encoder != "bert":
+            raise ValueError(
+                f"model.init = {self.init!r} with model.encoder = {self.encoder!r}: it is for the Post-LN baseline, 'bert'; "
+                f"{why[self.init]}; use 'normal' or 'balanced'"
             )
         return self
 

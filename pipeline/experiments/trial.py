@@ -20,9 +20,9 @@ from pipeline.data.batch import Batch, rank_indices
 from pipeline.data.pretraining import PretrainingData, heldout_data, training_data
 from pipeline.engine.local import LocalEngine
 from pipeline.experiments.found import plain
-from pipeline.init.balanced import balance, share_a_direction
-from pipeline.init.normal import init_weights
-from pipeline.model.build import build_model
+from pipeline.init.balanced import balance
+from pipeline.init.initial_model import initial_model
+from pipeline.init.measured import MEASURED, apply, measure, to_the_end
 from pipeline.model.pretraining import PretrainingLoss, PretrainingModel
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -60,6 +60,7 @@ class Outcome:
     evaluations: list[Record] = field(default_factory=list)
     problem: str | None = None
     time_s: float = 0.0
+    start: Record | None = None  # what a measured start found (`init.measured.Start`)
 
     @property
     def heldout_loss(self) -> float:
@@ -106,7 +107,7 @@ def outcome_of(
 ) -> Outcome:
     """Train, or read what an earlier call with the same OUT and the same settings has kept.
 
-    change(model): after it is built and before it gets its weights. observer(model)() is added to each record of a step.
+    change(model): after it got its weights and before they are balanced. observer(model)() is added to each record of a step.
     """
     path = out / "trials" / f"{trial.name}.json"
     made_from = plain({**settings_of([trial])[trial.name], "corpus_sha256": corpus.manifest_sha256})
@@ -133,6 +134,7 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batches = partial(micro_batches, training_data(corpus, config), config, device)
     model = starting_model(trial, corpus, device, batches, change)
+    start = measured_start(model, config, corpus, device)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
     accumulation = batch_arithmetic(config.batch, world_size=1).accumulation_steps
     notes = Notes(config, observer(model))
@@ -151,7 +153,7 @@ def train(
         trainer.run()
     except ValueError as error:  # norms that are not finite, several steps in a row
         problem = str(error).split(":")[0]
-    return Outcome(notes.outcome.steps, notes.outcome.evaluations, problem, time.perf_counter() - began_s)
+    return Outcome(notes.outcome.steps, notes.outcome.evaluations, problem, time.perf_counter() - began_s, start)
 
 
 def micro_batches(data: PretrainingData, config: RunConfig, device: torch.device, step: int) -> Iterator[Batch]:
@@ -168,17 +170,13 @@ def starting_model(
     batches: Callable[[int], Iterator[Batch]],
     change: Callable[[PretrainingModel], None],
 ) -> PretrainingModel:
-    """As `init.initial_model` makes it, but of the multiplied loss, of which a balanced start measures the gradients."""
+    """As a run has it, but of the multiplied loss, of which a balanced start measures the gradients."""
     config = trial.config
-    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
+    model = initial_model(config, corpus, device)
     change(model)
-    init_weights(model, config.model, config.train.seed)
-    model.to(device)
     if trial.loss_scale != 1:
         model.register_forward_hook(partial(_scaled, trial.loss_scale))
     if config.model.init == "balanced":
-        if model.mlm_head.decoder is not None:
-            share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
         backward = partial(_backward, model, batches, batch_arithmetic(config.batch, 1).accumulation_steps)
         balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
     invariant = model.scale_invariant_names()
@@ -187,6 +185,15 @@ def starting_model(
             if name in invariant:
                 parameter.mul_(trial.start_scale)
     return model
+
+
+def measured_start(model: PretrainingModel, config: RunConfig, corpus: Corpus, device: torch.device) -> Record | None:
+    """Give the model Admin's or GradInit's start, if that is its configuration's; what was found."""
+    if config.model.init not in MEASURED:
+        return None
+    start = to_the_end(measure(config, model, training_data(corpus, config), device, lambda line: None))
+    apply(model, start)
+    return {**start}
 
 
 def _scaled(scale: float, model: Any, inputs: Any, output: PretrainingLoss) -> PretrainingLoss:

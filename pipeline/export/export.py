@@ -18,7 +18,15 @@ from pipeline.export.configuration import MODULE, transformers_config
 from pipeline.export.tokenizer import tokenizer_config, tokenizer_json
 from pipeline.finetune.model import load_finetuned
 from pipeline.run.bert_names import TOKEN_TYPES
-from pipeline.run.exported import CONFIG_FILE, RECORD_KEYS, WEIGHTS_FILE, exported_name, is_exported, is_plain_bert, state
+from pipeline.run.exported import (
+    CONFIG_FILE,
+    RECORD_KEYS,
+    WEIGHTS_FILE,
+    exported_name,
+    folded_state,
+    is_exported,
+    is_plain_bert,
+)
 from pipeline.run.trained import load_run, read_run_file
 from preprocessing.base.files import new_directory, write_whole
 from preprocessing.text.tokenizer import load
@@ -78,8 +86,8 @@ def read_trained(run_dir: Path, data_dir: Path | None) -> Trained:
 
 
 def weights(model: nn.Module, config: RunConfig) -> dict[str, Tensor]:
-    """Every tensor by the name that it has in the file."""
-    found = {exported_name(name, config): tensor.detach() for name, tensor in state(model).items()}
+    """Every tensor by the name that it has in the file, Admin's ω folded into the others."""
+    found = {exported_name(name, config): tensor.detach() for name, tensor in folded_state(model).items()}
     if is_plain_bert(config) and not config.model.token_types:
         found[TOKEN_TYPES] = torch.zeros(2, config.model.width)
     return found

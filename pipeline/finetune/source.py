@@ -13,6 +13,7 @@ from pipeline.config.schema import RunConfig
 from pipeline.init.normal import init_weights
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_count
+from pipeline.model.shortcut import folded
 from pipeline.run.exported import WEIGHTS_FILE, is_exported
 from pipeline.run.metrics_file import METRICS, read_metrics
 from pipeline.run.trained import load_run, read_record
@@ -24,7 +25,8 @@ INITIAL = 1e-6  # weights whose every matrix is nearer to the initial one's dire
 
 @dataclass(frozen=True)
 class Source:
-    """`encoder`: its parameters by name; None where training is to begin from scratch. `facts`: for results.json."""
+    """`encoder`: its parameters by name, Admin's ω folded into the others; None where training is to begin from scratch.
+    `facts`: for results.json."""
 
     config: RunConfig
     corpus: Corpus
@@ -59,7 +61,7 @@ def read_source(run_dir: Path, corpus_dir: Path | None, from_scratch: bool) -> S
         "distance_from_initial": distance_from_initial(model, config, corpus),
         "weights_sha256": "from scratch" if from_scratch else file_sha256(weights),
     }
-    encoder = None if from_scratch else {name: tensor.detach().clone() for name, tensor in model.encoder.named_parameters()}
+    encoder = None if from_scratch else {name: tensor.clone() for name, tensor in folded(model.encoder).items()}
     return Source(config, corpus, encoder, facts)
 
 

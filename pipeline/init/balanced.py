@@ -24,11 +24,11 @@ def share_a_direction(weight_VD: Tensor, std: float, seed: int) -> None:
     weight_VD.add_(SHARED_DIRECTION * std * direction_D.to(weight_VD.device))
 
 
-def balance(model: nn.Module, backward: Callable[[int], None], batches: int, lr: float, weight_decay: float) -> None:
+def balance(model: nn.Module, gradient: Callable[[int], None], batches: int, lr: float, weight_decay: float) -> None:
     """Rescale each separately scale invariant group of tensors to its own equilibrium norm, in place.
 
-    The groups are `separately_invariant_groups`; `backward(i)` adds the gradient of the i-th of `batches` batches to `.grad`,
-    and ||g_i||² is the mean of those gradients' square norms. Group i gets the norm at which weight decay and
+    The groups are `separately_invariant_groups`; `gradient(i)` leaves that of the i-th of `batches` batches in `.grad`, and
+    ||g_i||² is the mean of those gradients' square norms. Group i gets the norm at which weight decay and
     gradient noise balance, ||x_i|| = sqrt(||x_i||·||g_i||)·(lr/(wd(2 - lr·wd)))^(1/4) (sibert-d only: there ||x_i||·||g_i||
     does not depend on the scale of any group). Without this every matrix first spends of the order of 1/(lr·wd) steps drifting
     to that norm, with an effective rate that is off by orders of magnitude. The first gradients are larger than later ones, so
@@ -38,7 +38,7 @@ def balance(model: nn.Module, backward: Callable[[int], None], batches: int, lr:
     square_norms = [0.0] * len(groups)
     for i in range(batches):
         model.zero_grad()
-        backward(i)
+        gradient(i)
         for at, tensors in enumerate(groups):
             square_norms[at] += _norm([t.grad for t in tensors if t.grad is not None]) ** 2 / batches
     model.zero_grad()

@@ -53,9 +53,11 @@ def _shortened(q_BHLK: Tensor, k_BHLK: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_power_of_two(length: Tensor) -> Tensor:
-    """2^-e with length = m·2^e, 1/2 <= m < 1; 1 for a length of 0."""
+    """2^-e with length = m·2^e, 1/2 <= m < 1; 1 for a length of 0. By its bits: torch.ldexp takes a power, which need not be
+    exact on a GPU."""
     _, exponent = torch.frexp(length.float())
-    return torch.ldexp(torch.ones_like(length, dtype=torch.float32), -exponent).to(length.dtype)
+    bits = (127 - exponent).clamp_(1, 254).to(torch.int32).bitwise_left_shift_(23)
+    return bits.view(torch.float32).to(length.dtype)
 
 
 def why_blocked(kernel: str, device: torch.device, width: int, power: int, dtype: torch.dtype) -> str | None:

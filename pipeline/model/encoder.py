@@ -5,7 +5,8 @@
     sibert-d   degree-0 stream: stream = LN(E + P); stream += α·LN(branch(LN(stream))). Every matrix is its own scale
                invariant group, so each finds its own equilibrium norm. Row-normalised embeddings are of degree 0 already
                and enter as they are.
-    bert       the baseline: PostNorm, GeLU, softmax, affine LayerNorm, biases everywhere (Devlin et al. 2019).
+    bert       the baseline: PostNorm, GeLU, softmax, affine LayerNorm, biases everywhere (Devlin et al. 2019). With
+               model.init = "admin" a trained ω stands on every shortcut, LN(ω⊙x + branch(x)): `shortcut.py`.
 
 The SIBERT wirings end in LN without affine: their output has degree 0 in the parameters, f(c·x) = f(x) for c > 0. sibert-d,
 whose stream has that degree throughout, may leave it out (`final_norm`): the head then sees the embedding of a visible token
@@ -32,6 +33,7 @@ from pipeline.model.embedding import Embedding
 from pipeline.model.homogeneity import Row, function_row, module_rows
 from pipeline.model.normalise import layer_norm, layer_norm_row
 from pipeline.model.positions import rotate, rotation
+from pipeline.model.shortcut import Shortcut
 
 Rotation = tuple[Tensor, Tensor] | None  # cos and sin of rotary positions
 BERT_LAYER_NORM_EPS = 1e-12
@@ -106,13 +108,16 @@ class Layer(nn.Module):
         if not invariant:
             self.attention_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
             self.ffn_norm = nn.LayerNorm(config.width, eps=BERT_LAYER_NORM_EPS)
+        if config.init == "admin":
+            self.attention_shortcut, self.ffn_shortcut = Shortcut(config.width), Shortcut(config.width)
         self.attention_dropout, self.ffn_dropout = Dropout(config.dropout), Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None, angles: Rotation = None, keys_B: Tensor | None = None) -> Tensor:
         for name, branch in (("attention", self.attention), ("ffn", self.ffn)):
             of_stream = partial(branch, mask_BL=mask_BL, angles=angles)
             drop = partial(getattr(self, f"{name}_dropout"), keys_B=keys_B)
-            x_BLD = self.join(x_BLD, of_stream, getattr(self, f"{name}_norm", None), drop)
+            norm, shortcut = (getattr(self, f"{name}_{part}", None) for part in ("norm", "shortcut"))
+            x_BLD = self.join(x_BLD, of_stream, norm, drop, shortcut)
         return x_BLD
 
     def degrees(self, name: str, degree: int) -> list[Row]:
@@ -125,6 +130,9 @@ class Layer(nn.Module):
             if self.kind == "sibert-d":
                 rows.append(layer_norm_row(f"{name}.join", rows[-1].degree_out, f" after {part}"))
             joins = rows[-1].degree_out
+            if hasattr(self, f"{part}_shortcut"):
+                rows += module_rows(f"{name}.{part}_shortcut", getattr(self, f"{part}_shortcut"), degree)
+                degree = rows[-1].degree_out
             wrong = f"{name}.{part} joins with degree {joins} a stream of degree {degree}" if joins != degree else None
             rows.append(Row(f"{name}.join", f"stream + {part}", joins, degree, wrong))
             if self.kind == "bert":
@@ -136,17 +144,21 @@ class Layer(nn.Module):
 Map = Callable[[Tensor], Tensor]  # [B, L, D] -> [B, L, D]
 
 
-def _join_a(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map) -> Tensor:
+def _join_a(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map, shortcut: nn.Module | None) -> Tensor:
     return x_BLD + drop(branch(layer_norm(x_BLD)))
 
 
-def _join_d(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map, scale: float) -> Tensor:
+def _join_d(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map, shortcut: nn.Module | None, scale: float) -> Tensor:
     return x_BLD.add(drop(layer_norm(branch(layer_norm(x_BLD)))), alpha=scale)
 
 
-def _join_bert(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map) -> Tensor:
+def _join_bert(x_BLD: Tensor, branch: Map, norm: nn.Module | None, drop: Map, shortcut: nn.Module | None) -> Tensor:
+    """With a shortcut the branch comes first, so that autograd adds the stream's gradients in the order that it has without."""
     assert norm is not None
-    return norm(x_BLD + drop(branch(x_BLD)))
+    if shortcut is None:
+        return norm(x_BLD + drop(branch(x_BLD)))
+    joining_BLD = drop(branch(x_BLD))
+    return norm(shortcut(x_BLD) + joining_BLD)
 
 
 class Encoder(nn.Module):

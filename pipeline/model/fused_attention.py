@@ -133,11 +133,12 @@ def problem(device: torch.device, width: int, power: int, dtype: torch.dtype) ->
 
 
 def _refusal(device: torch.device, width: int, power: int, dtype: torch.dtype) -> str | None:
-    """What goes wrong in both passes of a small input."""
+    """What goes wrong in both passes of a small input, also if it is asked for within an evaluation, which has no gradients."""
     try:
-        x_BHLK = torch.ones(1, 1, 16, width, device=device, dtype=dtype, requires_grad=True)
-        out_BHLK: Tensor = FusedAttention.apply(x_BHLK, x_BHLK, x_BHLK, power)
-        out_BHLK.sum().backward()
+        with torch.inference_mode(False), torch.enable_grad():
+            x_BHLK = torch.ones(1, 1, 16, width, device=device, dtype=dtype, requires_grad=True)
+            out_BHLK: Tensor = FusedAttention.apply(x_BHLK, x_BHLK, x_BHLK, power)
+            out_BHLK.sum().backward()
         torch.cuda.synchronize(device)
     except Exception as error:  # whatever a compiler, a driver or a missing header raises
         return f"they do not compile here ({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"

@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.config.schema import RunConfig
 from pipeline.model.invariant_groups import separately_invariant_groups
 from pipeline.model.pretraining import PretrainingModel
+from pipeline.model.shortcut import is_omega
 from pipeline.model.task_model import TaskModel
 
 EVERYTHING = "everything"
@@ -23,8 +24,8 @@ def parameter_groups(model: Model, config: RunConfig) -> list[dict[str, Any]]:
     """The groups of a recipe; every trainable parameter stands in exactly one, or ValueError names it.
 
     `sgd`: the scale invariant parameters go to SGD, the others to LAMB. `adamw`, `lamb`: everything to that. Biases and
-    LayerNorm parameters of LAMB and AdamW are not decayed, as is usual. With optim.clip_over = "matrix" every separately
-    scale invariant set of tensors is a group and a clip set of its own.
+    LayerNorm parameters of LAMB and AdamW are not decayed, as is usual, nor by any rule ω of Admin's shortcuts. With
+    optim.clip_over = "matrix" every separately scale invariant set of tensors is a group and a clip set of its own.
     """
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optim, head = config.optim, config.head_optim
@@ -50,8 +51,11 @@ def parameter_groups(model: Model, config: RunConfig) -> list[dict[str, Any]]:
         invariant = model.scale_invariant_names() if config.model.encoder != "bert" else set(trainable)
         members = {n: p for n, p in trainable.items() if n in invariant}
         whole = SCALE_INVARIANT if config.model.encoder != "bert" else EVERYTHING
-        for name, part in _matrices(model, members).items() if optim.clip_over == "matrix" else [(whole, members)]:
+        decayed = {n: p for n, p in members.items() if not is_omega(n)}
+        for name, part in _matrices(model, members).items() if optim.clip_over == "matrix" else [(whole, decayed)]:
             add(name, part, rule="sgd", clip_set=name, lr=optim.lr, weight_decay=optim.weight_decay, clip_c=optim.clip_c)
+        omegas = {n: p for n, p in members.items() if is_omega(n)}
+        add(f"{whole}, not decayed", omegas, rule="sgd", clip_set=whole, lr=optim.lr, weight_decay=0.0, clip_c=optim.clip_c)
         rest = {n: p for n, p in trainable.items() if n not in invariant}
         add_decayed_and_not("head", rest, head.weight_decay, rule="lamb", lr=head.lr, betas=head.betas, eps=head.eps)
     groups = in_parts(groups, config.train.update_elements)

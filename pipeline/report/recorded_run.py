@@ -26,6 +26,7 @@ class Run:
     versions: dict[str, Any]
     summary: dict[str, Any]
     guesses: dict[str, Any]
+    start: dict[str, Any]  # of start.json: what Admin or GradInit measured
     train: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
 
@@ -39,7 +40,7 @@ def load_run(run_dir: Path) -> Run:
     train, evaluations = read_metrics(metrics)
     if not train and not evaluations:
         raise ValueError(f"{metrics}: no records yet; {remedy}, or wait for its first log line")
-    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary", "guesses")}
+    paths = {name: run_dir / f"{name}.json" for name in ("config", "ds_config", "versions", "summary", "guesses", "start")}
     documents = {name: read_object(path) if path.is_file() else {} for name, path in paths.items()}
     made_from = documents.pop("config")
     config = made_from.pop("config", {})

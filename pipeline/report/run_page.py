@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from matplotlib.axes import Axes
 
+from pipeline.init.measured import said
 from pipeline.memory.compare import predicted_rows
 from pipeline.report.memory_page import memory_pictures
 from pipeline.report.panels import (
@@ -25,6 +26,7 @@ from pipeline.report.panels import (
 from pipeline.report.recorded_run import Run, load_runs, number, unigram_entropy
 from pipeline.report.sentences import sentences
 from pipeline.report.summary_figures import FIGURES, NOT_FIGURES, amount, label, text
+from pipeline.run.start_file import START_KEYS
 from preprocessing.base.files import write_whole
 from preprocessing.base.page import render
 from preprocessing.base.plots import Panel, Picture, pictures
@@ -75,6 +77,7 @@ def write_report(run_dir: Path, compare: Sequence[Path] = (), out: Path | None =
         name=run.name,
         about=_about(run),
         beginning=_beginning(run),
+        start=said(run.start) if run.start.keys() >= START_KEYS else None,
         unfinished=None if run.summary else _progress(run),
         headline=_headline(run),
         by_frequency=_by_frequency(run),

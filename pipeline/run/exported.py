@@ -14,10 +14,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pipeline.config.load import from_dict
+from pipeline.config.load import changed, from_dict
 from pipeline.config.schema import RunConfig
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel
+from pipeline.model.shortcut import folded
 from pipeline.run.bert_names import TOKEN_TYPES, bert_name
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus, Verify, open_corpus
@@ -30,7 +31,8 @@ BIAS = "mlm_head.bias_bits"  # of a row-normalised decoder: fixed, no parameter,
 
 @dataclass(frozen=True)
 class Exported:
-    """`record`: as RECORD_KEYS; `config`: the one in it. Tensors are asked for by OUR names, those of `state`."""
+    """`record`: as RECORD_KEYS; `config`: the one in it, without Admin's ω, which `export` folds away. Tensors are asked for by
+    OUR names, those of `state`."""
 
     directory: Path
     record: Mapping[str, Any]
@@ -71,6 +73,12 @@ def exported_name(name: str, config: RunConfig) -> str:
     return bert_name(name, config.task.name) if is_plain_bert(config) else name
 
 
+def folded_state(model: nn.Module) -> dict[str, Tensor]:
+    """`state` of a plain Post-LN BERT that computes what a model with Admin's shortcuts does; of any other model its own."""
+    rest = {name: tensor for name, tensor in state(model).items() if not name.startswith("encoder.")}
+    return {**{f"encoder.{name}": tensor for name, tensor in folded(model.get_submodule("encoder")).items()}, **rest}
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     """All parameters of a model, and BIAS if it has one, by our names: all that it computes with."""
     fixed = {name: buffer for name, buffer in model.named_buffers() if name == BIAS}
@@ -89,6 +97,8 @@ def read_exported(directory: Path) -> Exported:
     if not isinstance(record, dict) or any(key not in record for key in RECORD_KEYS):
         raise ValueError(f"{directory}: its {CONFIG_FILE} has no whole `{TRAINED_BY}`: expected a folder that `export` wrote")
     config = from_dict(record["config"], where=f"{directory / CONFIG_FILE}: {TRAINED_BY}")
+    if config.model.init == "admin":
+        config = changed(config, {"model.init": "normal"})
     path = directory / WEIGHTS_FILE
     try:
         file = safe_open(path, framework="pt")

@@ -41,6 +41,7 @@ from pipeline.run.summary import write_summary
 from pipeline.train.agreement import check_agreement, plan_of
 from pipeline.train.checkpoints import RunFacts, TrainingCheckpoints
 from pipeline.train.evaluate import evaluation_in_training
+from pipeline.train.measured_start import measured_start
 from pipeline.train.micro_batches import Samples, micro_batches
 from pipeline.train.place import Place, check_attention, check_directory, meet
 from pipeline.train.run_log import RunLog, say
@@ -132,7 +133,11 @@ def _train(job: Job, begun: Begun, place: Place, stop: StopRequest, watchdog: Wa
     torch.manual_seed(config.train.seed + place.world.rank)
     data = training_data(corpus, config)
     found = newest(job.run_dir, place.say, ranks)
-    model = ranks.together(partial(_model, found, job, begun, data, place, watchdog.beat))
+    model = _model(found, job, begun, data, place, watchdog.beat)
+    new = found is None and begun.weights is None
+    if new and not measured_start(config, model, data, place, job.run_dir, watchdog.beat, stop.asked):
+        place.say("stopped while the start was being measured; nothing has begun: the same command starts it")
+        return False
     parameters = parameter_count(model)  # ZeRO 3 leaves the model empty
 
     def evaluation(module: PretrainingModel) -> Evaluation:
@@ -206,8 +211,9 @@ def _model(
 ) -> PretrainingModel:
     source = found or begun.weights
     if source is None:
-        return new_model(job.config, begun.corpus, data if place.ranks.is_main else None, place.batch, place.device, beat)
-    return trained_model(job.config, begun.corpus, source, begun.made_from, place.ranks.is_main)
+        return new_model(job.config, begun.corpus, data, place, beat)
+    ranks = place.ranks
+    return ranks.together(lambda: trained_model(job.config, begun.corpus, source, begun.made_from, ranks.is_main))
 
 
 def _training_state(

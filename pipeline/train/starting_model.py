@@ -1,37 +1,69 @@
 """The model that a start begins with: its weights from the run's own checkpoint, from another run (`--from`), or new."""
 
+import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.checkpoint.reader import Checkpoint
-from pipeline.config.batch import BatchArithmetic
 from pipeline.config.schema import RunConfig
 from pipeline.data.pretraining import PretrainingData
+from pipeline.engine.processes import sum_over_ranks
+from pipeline.init.balanced import balance
 from pipeline.init.from_weights import take_weights
 from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel, parameter_shapes
 from pipeline.run.directory import check_same
 from pipeline.run.started_from import Weights, same_samples
+from pipeline.train.micro_batches import MicroBatches, micro_batches
+from pipeline.train.place import Place
 from preprocessing.corpus.reader import Corpus
 
 
 def new_model(
-    config: RunConfig,
-    corpus: Corpus,
-    data: PretrainingData | None,
-    batch: BatchArithmetic,
-    device: torch.device,
-    beat: Callable[[str], None],
+    config: RunConfig, corpus: Corpus, data: PretrainingData, place: Place, beat: Callable[[str], None]
 ) -> PretrainingModel:
-    """Of the recipe's initialisation. Rank 0, which alone has `data`, balances it and looks whether it is scale invariant; the
-    engine hands its weights to all."""
-    model = initial_model(config, corpus, data, batch, device, beat)
-    if data is not None:
-        check_invariance(model, config, corpus)
+    """Of the recipe's initialisation, balanced by all ranks together; rank 0, whose weights the engine hands to all, looks
+    whether it is scale invariant. `beat` is called at every micro batch. A collective."""
+    model = place.ranks.together(lambda: initial_model(config, corpus, place.device))
+    if config.model.init == "balanced":
+        began_s, batches = time.monotonic(), config.model.balance_batches
+        parts = micro_batches(data, place.world, place.batch, place.device)
+        lr, weight_decay = config.optim.lr, config.optim.weight_decay
+        balance(model, partial(_global_gradient, model, parts, place, beat), batches, lr, weight_decay)
+        place.say(
+            f"balanced start from {batches} global batches in {time.monotonic() - began_s:.1f} s; lr {lr:.4g}, weight decay "
+            f"{weight_decay:.4g}: lr · weight decay · steps = {lr * weight_decay * config.train.steps:.3g}"
+        )
+    place.ranks.on_main(lambda: check_invariance(model, config, corpus))
     return model
+
+
+def _global_gradient(
+    model: PretrainingModel, parts: MicroBatches, place: Place, beat: Callable[[str], None], step: int
+) -> None:
+    """Leave the gradient of a step's global batch in `.grad`, without an engine: each rank takes its micro batches, as in
+    training, and the sum over all of them is one of float64, so that no order of it shows in fp32. A collective."""
+    parameters = list(model.parameters())
+
+    def mine() -> list[Tensor]:
+        sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+        for batch in parts(step):
+            beat("the balanced start")
+            model.zero_grad()
+            model(batch).loss.backward()
+            for total, parameter in zip(sums, parameters, strict=True):
+                if parameter.grad is not None:
+                    total += parameter.grad
+        return sums
+
+    count = place.batch.accumulation_steps * place.ranks.size
+    for total, parameter in zip(place.ranks.together(mine), parameters, strict=True):
+        parameter.grad = (sum_over_ranks(total) / count).to(parameter.dtype)
 
 
 def trained_model(

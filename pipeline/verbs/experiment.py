@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.experiments.equilibrium import experiment as equilibrium
 from pipeline.experiments.heavy_tails import experiment as heavy_tails
+from pipeline.experiments.initialisers import experiment as initialisers
 from pipeline.experiments.parity import experiment as parity
 from pipeline.experiments.robustness import experiment as robustness
 from pipeline.experiments.toys import experiment as toys
@@ -21,6 +22,7 @@ EXPERIMENTS = {
     "equilibrium": equilibrium,
     "robustness": robustness,
     "heavy-tails": heavy_tails,
+    "initialisers": initialisers,
     "parity": parity,
 }
 

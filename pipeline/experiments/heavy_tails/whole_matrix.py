@@ -39,9 +39,10 @@ class WholeMatrixHead(MaskedTokenHead):
 
 
 def without_row_normalisation(config: ModelConfig, model: PretrainingModel) -> None:
-    """Put both into a model that is not initialised yet."""
+    """Put both into a model; its weights stay."""
     assert (config.head, config.positions, config.token_types) == ("tied", "rotary", False)
-    vocab_size, bias_bits = len(model.encoder.embedding.token.weight), model.mlm_head.bias_bits
-    model.encoder.embedding = WholeMatrixEmbedding(config, vocab_size)
-    model.mlm_head = WholeMatrixHead(config, vocab_size, None)
+    token, bias_bits = model.encoder.embedding.token, model.mlm_head.bias_bits
+    model.encoder.embedding = WholeMatrixEmbedding(config, token.num_embeddings)
+    model.encoder.embedding.token = token
+    model.mlm_head = WholeMatrixHead(config, token.num_embeddings, None)
     model.mlm_head.bias_bits = bias_bits

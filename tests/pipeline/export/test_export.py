@@ -19,6 +19,7 @@ from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.model.task_model import TaskModel
 from pipeline.run.exported import read_exported
+from pipeline.run.started_from import weights_of_export
 from preprocessing.text.tokenizer import load
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
 from tests.helpers.running import SMALL, set_options
@@ -128,6 +129,32 @@ def test_the_same_logits(transformers: ModuleType, corpus: Path, tmp_path: Path,
     other = build_model(what.config, what.record["vocab_size"])
     read_exported(tmp_path / "second").fill(other)
     assert torch.equal(other.mlm_head(states(other, batch), other.encoder.embedding.token.weight), logits)
+
+
+@pytest.mark.parametrize("model", [LEARNED, {"positions": "rotary", "token_types": False}], ids=["learned", "rotary"])
+@torch.no_grad()
+def test_admin_is_folded_into_a_plain_bert(
+    transformers: ModuleType, corpus: Path, tmp_path: Path, model: dict[str, Any]
+) -> None:
+    """Which transformers, our own reader and a new run take as they take any other; the record says what was trained."""
+    what = trained(configuration("tiny-bert", {**model, "init": "admin"}), corpus)
+    for name, parameter in what.model.named_parameters():
+        if name.endswith("omega"):
+            parameter.uniform_(0.5, 2)
+    folder, batch = exported(tmp_path / "hf", what), inputs(what.record["vocab_size"])
+    hidden = states(what.model, batch)
+    auto = transformers.AutoModelForMaskedLM
+    theirs, report = auto.from_pretrained(folder, output_loading_info=True, trust_remote_code=True)
+    assert not any(report.values()), report
+    assert type(theirs).__name__ == ("BertForMaskedLM" if model is LEARNED else "SibertForMaskedLM")
+    logits = what.model.mlm_head(hidden, what.model.encoder.embedding.token.weight)
+    same(logits, theirs.eval()(**batch).logits, batch)
+    found = read_exported(folder)
+    assert (found.config.model.init, found.record["config"]["model"]["init"]) == ("normal", "admin")
+    again = build_model(found.config, what.record["vocab_size"])
+    found.fill(again)
+    same(hidden, states(again, batch), batch)
+    assert weights_of_export(found).shapes.keys() == dict(again.named_parameters()).keys()
 
 
 @pytest.mark.parametrize("name", ["sibert-d, tied", "plain bert"])

@@ -53,6 +53,7 @@ def system(kind: tuple[str, ...], ds_config: str, world_size: int = 1, *settings
         *long(
             system(SIBERT, "zero3", 2, "batch.global_sequences=8", "train.activation_checkpointing=true"),
             system(BERT, "zero2-bf16", 2, "batch.global_sequences=8"),
+            system((*BERT, "model.init=admin"), "zero3-bf16"),
             system(PAPER, "zero0-bf16", 1, "train.activation_checkpointing=true"),
             system(SIBERT, "zero1", 2, "batch.global_sequences=16"),
             system(PAPER, "zero2-bf16", 1, "batch.global_sequences=8"),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model import relu_attention
-from pipeline.model.attention import scale_invariant_attention
+from pipeline.model.attention import _inverse_power_of_two, scale_invariant_attention
 
 
 def by_definition(q: Tensor, k: Tensor, v: Tensor, mask_BL: Tensor | None, power: int) -> Tensor:
@@ -84,3 +84,10 @@ def test_twice_the_same_bits() -> None:
         return list(torch.autograd.grad(scale_invariant_attention(q, k, v, None, 2), (q, k, v), g))
 
     assert all(torch.equal(a, b) for a, b in zip(once(), once(), strict=True))
+
+
+def test_lengths_are_divided_by_exact_powers_of_two() -> None:
+    lengths = [0.0, 2.0**-100, 0.3, 0.5, 1.0, 1.5, 3e38]
+    found = _inverse_power_of_two(torch.tensor(lengths, dtype=torch.float64)).tolist()
+    assert found == [1.0, 2.0**99, 2.0, 1.0, 0.5, 0.5, 2.0**-126]
+    assert _inverse_power_of_two(torch.tensor([[3.0]], dtype=torch.bfloat16)).tolist() == [[0.25]]

@@ -225,6 +225,13 @@ def test_a_gpu_on_which_they_fail_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert "they do not compile here (" in str(fused_attention.problem(torch.device("cuda"), 64, 2, BF16))
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_they_are_tried_within_an_evaluation_too(monkeypatch: pytest.MonkeyPatch, without_gradients: Any) -> None:
+    monkeypatch.setattr("torch.cuda.synchronize", lambda device: None)
+    with without_gradients():
+        assert fused_attention._refusal(CPU, 16, 1, FP32) is None
+
+
 def test_an_old_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 0))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "V100")

@@ -63,3 +63,12 @@ def test_the_sizes_of_a_run_whose_corpus_is_yet_to_be_built(corpus: Path) -> Non
     config = load_recipe("tiny")
     found = dry_run(config, "tiny", corpus, None, 2)
     assert sizes(config, found["vocab_size"], 2).items() <= found.items()
+
+
+def test_admins_shortcuts_are_counted() -> None:
+    """A vector of the width for each sub-layer; AdamW keeps two moments of it, too."""
+    plain, admin = (load_recipe("tiny-bert", [f"model.init={init}"]) for init in ("normal", "admin"))
+    omegas = 2 * plain.model.layers * plain.model.width
+    before, after = (sizes(config, 1024, 1) for config in (plain, admin))
+    assert after["parameters"] - before["parameters"] == omegas
+    assert after["checkpoint_bytes"] - before["checkpoint_bytes"] == 3 * 4 * omegas

@@ -1,0 +1,1 @@
+"""Admin and GradInit beside SIBERT: what depth amplifies, and which starts need no warm-up."""
