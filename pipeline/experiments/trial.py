@@ -20,10 +20,9 @@ from pipeline.data.batch import Batch, rank_indices
 from pipeline.data.pretraining import PretrainingData, heldout_data, training_data
 from pipeline.engine.local import LocalEngine
 from pipeline.experiments.found import plain
-from pipeline.init.balanced import balance, share_a_direction
+from pipeline.init.balanced import balance
+from pipeline.init.initial_model import initial_model
 from pipeline.init.measured import MEASURED, apply, measure, to_the_end
-from pipeline.init.normal import init_weights
-from pipeline.model.build import build_model
 from pipeline.model.pretraining import PretrainingLoss, PretrainingModel
 from pipeline.optim.groups import parameter_groups
 from pipeline.optim.optimizer import PretrainingOptimizer
@@ -108,7 +107,7 @@ def outcome_of(
 ) -> Outcome:
     """Train, or read what an earlier call with the same OUT and the same settings has kept.
 
-    change(model): after it is built and before it gets its weights. observer(model)() is added to each record of a step.
+    change(model): after it got its weights and before they are balanced. observer(model)() is added to each record of a step.
     """
     path = out / "trials" / f"{trial.name}.json"
     made_from = plain({**settings_of([trial])[trial.name], "corpus_sha256": corpus.manifest_sha256})
@@ -171,17 +170,13 @@ def starting_model(
     batches: Callable[[int], Iterator[Batch]],
     change: Callable[[PretrainingModel], None],
 ) -> PretrainingModel:
-    """As `init.initial_model` makes it, but of the multiplied loss, of which a balanced start measures the gradients."""
+    """As a run has it, but of the multiplied loss, of which a balanced start measures the gradients."""
     config = trial.config
-    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
+    model = initial_model(config, corpus, device)
     change(model)
-    init_weights(model, config.model, config.train.seed)
-    model.to(device)
     if trial.loss_scale != 1:
         model.register_forward_hook(partial(_scaled, trial.loss_scale))
     if config.model.init == "balanced":
-        if model.mlm_head.decoder is not None:
-            share_a_direction(model.mlm_head.decoder.weight, config.model.init_std, config.train.seed)
         backward = partial(_backward, model, batches, batch_arithmetic(config.batch, 1).accumulation_steps)
         balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
     invariant = model.scale_invariant_names()
