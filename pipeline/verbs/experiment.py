@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from pipeline.experiments.equilibrium import experiment as equilibrium
+from pipeline.experiments.heavy_tails import experiment as heavy_tails
 from pipeline.experiments.initialisers import experiment as initialisers
+from pipeline.experiments.parity import experiment as parity
 from pipeline.experiments.robustness import experiment as robustness
 from pipeline.experiments.toys import experiment as toys
 from preprocessing.base.command_line import Parser
@@ -19,7 +21,9 @@ EXPERIMENTS = {
     "toys": toys,
     "equilibrium": equilibrium,
     "robustness": robustness,
+    "heavy-tails": heavy_tails,
     "initialisers": initialisers,
+    "parity": parity,
 }
 
 

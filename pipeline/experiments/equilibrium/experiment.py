@@ -26,14 +26,10 @@ equilibrium; and once more from 0.01 without clipping.
 STARTS, QUICK_STARTS = (0.01, 0.1, 1.0, 10.0, 100.0), (0.01, 1.0, 100.0)
 RECIPE = "tiny"
 FIXED = ('optim.schedule={decay="constant"}', "train.eval_sequences=128")
-# lr · weight_decay = decay_budget / steps: 0.005, and 0.02 in the quick one.
+# lr · weight_decay = decay_budget / steps: 0.01, and 0.02 in the quick one.
 FULL = (
-    "model.width=64",
-    "model.ffn_width=256",
-    "batch.global_sequences=16",
-    "train.steps=2400",
-    "optim.decay_budget=12",
-    "train.log_every_steps=4",
+    *("model.width=64", "model.ffn_width=256", "data.seq_len=32", "batch.global_sequences=16", "train.steps=1200"),
+    *("train.log_every_steps=4", "optim.decay_budget=12"),
 )
 QUICK = (
     *("model.layers=1", "model.width=32", "model.heads=2", "model.ffn_width=64", "data.seq_len=32", "train.steps=360"),
@@ -162,6 +158,7 @@ def _near() -> float:
 def _draw(
     measured: Mapping[str, Mapping[str, Any]], steps: Mapping[str, Sequence[Mapping[str, Any]]], figure: "Figure"
 ) -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREY
 
     left, middle, right = figure.subplots(1, 3)
@@ -170,11 +167,14 @@ def _draw(
         left.plot(at, [record["param_norm"] for record in records], color=colour, linewidth=1.2, label=name)
         middle.plot(at, [record["effective_lr"] for record in records], color=colour, linewidth=1.2)
     left.axhline(measured["1"]["predicted"], linestyle="--", color=GREY, label="predicted")
-    left.set(yscale="log", title="‖x‖ by the start", xlabel="step")
+    logarithmic(left, "y")
+    left.set(title="‖x‖ by the start", xlabel="step")
     left.legend(ncols=2, fontsize=7)
-    middle.set(yscale="log", title="effective rate lr/‖x‖²", xlabel="step")
+    logarithmic(middle, "y")
+    middle.set(title="effective rate lr/‖x‖²", xlabel="step")
     pairs = [(norms["predicted"], norms["norm"]) for norms in measured["1"]["matrices"].values()]
     ends = [min(map(min, pairs)), max(map(max, pairs))]
     right.plot(ends, ends, color=GREY, linewidth=1)
     right.plot(*zip(*pairs, strict=True), "o", color=BLUE, markersize=4)
-    right.set(xscale="log", yscale="log", title="Each matrix at the end", xlabel="predicted", ylabel="‖x‖")
+    logarithmic(right, "both")
+    right.set(title="Each matrix at the end", xlabel="predicted", ylabel="‖x‖")

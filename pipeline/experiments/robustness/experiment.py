@@ -28,7 +28,7 @@ AdamW: equal steps, the same batches. BERT's rates are the best of three for eit
 INIT_SCALES, LOSS_SCALES = (0.01, 0.1, 1.0, 10.0, 100.0), (0.01, 1.0, 100.0)
 QUICK_INIT_SCALES, QUICK_GRID = (0.01, 1.0, 100.0), ((0.01, 0.01), (100.0, 100.0))
 FIXED = ("train.eval_sequences=256",)
-FULL = ("model.width=64", "model.ffn_width=256", "batch.global_sequences=16", "train.steps=300")
+FULL = ("model.width=64", "model.ffn_width=256", "data.seq_len=32", "batch.global_sequences=16", "train.steps=150")
 QUICK = (
     *("model.layers=1", "model.width=32", "model.heads=2", "model.ffn_width=64", "data.seq_len=32", "train.steps=50"),
     *("batch.global_sequences=16", "train.eval_sequences=64"),
@@ -166,6 +166,7 @@ def _finding(losses: Losses, unigram: float) -> str:
 
 
 def _draw(losses: Losses, unigram: float, figure: "Figure") -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREY
 
     left, right = figure.subplots(1, 2, sharey=True)
@@ -177,6 +178,7 @@ def _draw(losses: Losses, unigram: float, figure: "Figure") -> None:
         right.plot(*zip(*by_loss, strict=True), "o-", color=colour, markersize=3)
     for axes in (left, right):
         axes.axhline(unigram, color=GREY, linewidth=1)
-    left.set(xscale="log", title="Held-out loss by the start's scale", ylim=(None, 1.3 * unigram))
-    right.set(xscale="log", title="by the loss' scale")
+        logarithmic(axes, "x")
+    left.set(title="Held-out loss by the start's scale", ylim=(None, 1.3 * unigram))
+    right.set(title="by the loss' scale")
     left.legend(fontsize=7)

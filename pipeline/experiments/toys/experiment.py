@@ -214,26 +214,25 @@ def _largest(of: dict[str, Any], key: str) -> str:
 
 
 def _draw(measured: dict[str, Any], figure: "Figure") -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
 
     left, middle, right = figure.subplots(1, 3)
     start = max(of["start"] for of in measured["bound"])
     for of, colour in zip([b for b in measured["bound"] if b["start"] == start], (BLUE, ORANGE, GREEN), strict=True):
         shown = [min(loss, 1e3) for loss in of["losses"]]
-        left.loglog(of["multiples"], shown, ".-", color=colour, markersize=3, linewidth=0.8, label=f"k = {of['k']}")
+        left.plot(of["multiples"], shown, ".-", color=colour, markersize=3, linewidth=0.8, label=f"k = {of['k']}")
     left.axvline(1, color=GREY, linewidth=1)
+    logarithmic(left, "both")
     left.set(title=f"Ex 1: last loss, X(0) = {start:g}", xlabel="rate over the bound", ylim=(0.3, 2e3), xlim=(0.1, 3))
     left.legend()
     of = measured["factorisation"]
-    for key, name, colour in (
-        ("gd", "GD", ORANGE),
-        ("adam", "Adam", PURPLE),
-        ("scale_invariant", "scale invariant, GD + WD", BLUE),
-    ):
-        points = [(a, run["steps"]) for a, run in zip(of["alphas"], of[key], strict=True) if run["steps"] < float("inf")]
-        middle.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=name)
-    middle.set(xscale="log", title="Ex 2: steps to 1e-6", xlabel="α", ylim=(0, 3 * of["scale_invariant"][-1]["steps"]))
-    middle.legend()
+    named = {"gd": ("GD", ORANGE), "adam": ("Adam", PURPLE), "scale_invariant": ("scale invariant, GD + WD", BLUE)}
+    for key, (name, colour) in named.items():
+        middle.plot(of["alphas"], [run["steps"] for run in of[key]], "o-", color=colour, markersize=3, label=name)
+    logarithmic(middle, "x")
+    middle.set(title="Ex 2: steps to 1e-6", xlabel="α", ylim=(0, 10 * of["slope_predicted"]))
+    middle.legend(fontsize=7)
     same = measured["equivalences"]
     bars = {
         "-2t": same["growing_rate"][0],
@@ -243,4 +242,6 @@ def _draw(measured: dict[str, Any], figure: "Figure") -> None:
         "start × c": max(same["scaled_start"].values()),
     }
     right.bar(list(bars), [max(value, 1e-17) for value in bars.values()], color=[GREY, BLUE, GREY, BLUE, BLUE])
-    right.set(yscale="log", ylim=(1e-17, 1), title="Equivalences: largest difference")
+    logarithmic(right, "y")
+    right.tick_params(axis="x", labelsize=7)
+    right.set(ylim=(1e-17, 1), title="Equivalences: largest difference")
