@@ -203,22 +203,25 @@ def _finding(size: Size, measured: Mapping[str, Any]) -> str:
 
 
 def _draw(size: Size, measured: Mapping[str, Any], figure: "Figure") -> None:
+    from pipeline.experiments.axes import logarithmic
     from preprocessing.base.plots import BLUE, COMPARE_COLOURS, GREY
 
     panels = figure.subplots(1, 1 + len(size.trained_layers))
     sub_layers = [2 * layers for layers in size.amplified_layers]
     colours = (COMPARE_COLOURS[0], COMPARE_COLOURS[1], GREY, COMPARE_COLOURS[2], BLUE)
     for (wiring, values), colour in zip(measured["amplification"][f"{size.gains[0]:g}"].items(), colours, strict=True):
-        panels[0].loglog(sub_layers, values, "o-", color=colour, markersize=3, linewidth=1.2, label=wiring)
+        panels[0].plot(sub_layers, values, "o-", color=colour, markersize=3, linewidth=1.2, label=wiring)
     panels[0].set(title="Var[F(W) - F(W*)]/ε²", xlabel="sub-layers")
+    logarithmic(panels[0], "both")
     panels[0].legend(fontsize=7)
     for axes, layers in zip(panels[1:], size.trained_layers, strict=True):
         for init, colour in zip(BERTS, (COMPARE_COLOURS[0], COMPARE_COLOURS[1], COMPARE_COLOURS[2]), strict=True):
             losses = [measured["trainings"][f"{layers} layers, {init}, {rate:g}"]["heldout_loss"] for rate in size.rates]
-            axes.semilogx(size.rates, losses, "o-", color=colour, markersize=4, label=f"BERT, {init}")
+            axes.plot(size.rates, losses, "o-", color=colour, markersize=4, label=f"BERT, {init}")
         axes.axhline(
             measured["trainings"][f"{layers} layers, {SIBERT}"]["heldout_loss"], color=BLUE, label="SIBERT, its one rate"
         )
         axes.axhline(measured["unigram"], color=GREY, linestyle="--", linewidth=1, label="unigram entropy")
         axes.set(title=f"Held-out loss, {layers} layers, no warm-up", xlabel="AdamW's rate")
+        logarithmic(axes, "x")
         axes.legend(fontsize=7)

@@ -45,10 +45,9 @@ def test_what_the_starts_found(result: dict[str, Any]) -> None:
     assert omega == sorted(omega)
     assert (omega[0], len(omega)) == (1, 2 * layers)
     assert omega[-1] > 2
-    search = trainings[f"{layers} layers, gradinit, {rate:g}"]["start"]
-    assert search["last_loss"] < search["first_loss"]
-    assert search["last_norm"] < search["first_norm"]
-    assert search["iterations"] > 2 * search["constrained"]
+    gradinit = trainings[f"{layers} layers, gradinit, {rate:g}"]
+    assert max(abs(m - 1) for m in gradinit["multipliers"].values()) > 0.03
+    assert gradinit["start"]["iterations"] > 2 * gradinit["start"]["constrained"]
 
 
 def test_either_start_trains_better_without_warm_up_and_sibert_better_still(result: dict[str, Any]) -> None:
