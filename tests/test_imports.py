@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -258,3 +260,12 @@ def test_a_cycle_of_folders_is_found_where_files_have_none() -> None:
     modules = {"p.x.a": "import p.y.b", "p.y.b": "", "p.y.c": "import p.x.d", "p.x.d": ""}
     assert cycle(file_edges(modules)) is None
     assert cycle(folder_edges(modules)) == ["p.x", "p.y"]
+
+
+def test_the_command_line_alone_is_light() -> None:
+    """No verb brings at its top what it needs only when it runs: `--help` would take seconds."""
+    program = (
+        "import sys, pipeline.__main__; print(*sorted({'pyarrow', 'torch', 'deepspeed', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

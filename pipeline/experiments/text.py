@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from preprocessing.corpus.reader import Corpus, open_corpus
+if TYPE_CHECKING:
+    from preprocessing.corpus.reader import Corpus  # not before it is needed: the command line alone brings no pyarrow
 
 VOCAB_SIZE, HELDOUT_FRACTION = 1024, 0.05
 
@@ -14,8 +16,10 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help=help_text)
 
 
-def corpus_of(data: Path | None, out: Path) -> Corpus:
+def corpus_of(data: Path | None, out: Path) -> "Corpus":
     """The corpus at `data`; without one, the built-in text's at OUT/corpus, which takes half a minute the first time."""
+    from preprocessing.corpus.reader import open_corpus
+
     if data is not None:
         return open_corpus(data)
     from preprocessing.build.build import build
