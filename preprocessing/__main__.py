@@ -116,12 +116,11 @@ def run_build(args: argparse.Namespace) -> None:
 def run_tokenizer(args: argparse.Namespace) -> None:
     """The verb `tokenizer`."""
     _stop_as_after_ctrl_c()
-    sources, settings = sources_of(args), settings_of(args)
-    if already_built(sources, args.out, settings, gates_of(args)) is not None:
+    sources, settings, gates = sources_of(args), settings_of(args), gates_of(args)
+    if already_built(sources, args.out, settings, gates) is not None:
         _say(f"{args.out}: already built with these sources and settings")
         return
-    tokenizer, gates = given_tokenizer(args), gates_of(args)
-    plan = plan_and_train(sources, args.out, settings, gates, tokenizer=tokenizer, workers=args.workers, say=_say)
+    plan = plan_and_train(sources, args.out, settings, gates, tokenizer=given_tokenizer(args), workers=args.workers, say=_say)
     _say(f"planned: {len(plan.slices)} slices; next: python -m preprocessing shard --out {quote(str(args.out))} --task I/N")
 
 

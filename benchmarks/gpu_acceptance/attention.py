@@ -9,7 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -150,7 +151,7 @@ def _other_blocks(scope: Scope) -> list[Check]:
         found = {}
         for sizes in itertools.product((64, 128), (64, 128), (4, 8), (2, 3)):
             blocks = fixed._replace(**{kernel: Blocks(*sizes)})
-            tried = _replaced(triton_attention, "blocks_of", lambda width, dtype, blocks=blocks: blocks)
+            tried = mock.patch.object(triton_attention, "blocks_of", return_value=blocks)
             with tried, contextlib.suppress(Exception):  # more memory on chip than there is: not a candidate
                 found[blocks[fixed._fields.index(kernel)]] = _median(both, scope)
         best = min(found, key=found.__getitem__)
@@ -159,20 +160,6 @@ def _other_blocks(scope: Scope) -> list[Check]:
             Check(f"fastest blocks of {kernel}", f"{tuple(best)}: {gain:.2f} times as fast as {tuple(getattr(fixed, kernel))}")
         )
     return checks
-
-
-class _replaced:
-    """A context in which an attribute is another."""
-
-    def __init__(self, owner: Any, name: str, value: Any) -> None:
-        self.owner, self.name, self.value = owner, name, value
-
-    def __enter__(self) -> None:
-        self.before = getattr(self.owner, self.name)
-        setattr(self.owner, self.name, self.value)
-
-    def __exit__(self, *error: object) -> None:
-        setattr(self.owner, self.name, self.before)
 
 
 def inputs(shape: Shape, kind: torch.dtype, device: torch.device) -> list[Tensor]:

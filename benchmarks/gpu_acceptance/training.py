@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -53,12 +54,21 @@ def memory(scope: Scope) -> list[Check]:
     return checks
 
 
-def _pretrain(scope: Scope, run: str, recipe: str, *settings: str, ranks: int = 1, steps: int, **more: object) -> Path:
+def _pretrain(
+    scope: Scope,
+    run: str,
+    recipe: str,
+    *settings: str,
+    steps: int,
+    ranks: int = 1,
+    timeout_s: float = 1800,
+    until: Callable[[], bool] | None = None,
+) -> Path:
     folder = scope.out / "runs" / run
     rhythm = (f"train.steps={steps}", "train.log_every_steps=1", f"train.eval_every_steps={steps}", "train.eval_sequences=32")
     options = [word for setting in (*settings, *rhythm) for word in ("--set", setting)]
     words = ("pipeline", "pretrain", "--recipe", recipe, "--data", scope.corpus(), "--run-dir", folder, *options)
-    scope.program(*words, ranks=ranks, **more)  # type: ignore[arg-type]
+    scope.program(*words, ranks=ranks, timeout_s=timeout_s, until=until)
     return folder
 
 

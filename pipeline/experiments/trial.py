@@ -4,23 +4,22 @@ A finished trial is kept in OUT/trials, so that an experiment that was stopped g
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import as_dict
 from pipeline.config.schema import RunConfig
-from pipeline.data.batch import Batch, rank_indices
-from pipeline.data.pretraining import PretrainingData, heldout_data, training_data
+from pipeline.data.pretraining import heldout_data, training_data
+from pipeline.distributed.launch import world_from
 from pipeline.engine.local import LocalEngine
 from pipeline.experiments.found import plain
-from pipeline.init.balanced import balance
+from pipeline.init.balanced import balance, gradient_sums, put_mean_gradient
 from pipeline.init.initial_model import initial_model
 from pipeline.init.measured import MEASURED, apply, measure, to_the_end
 from pipeline.model.pretraining import PretrainingLoss, PretrainingModel
@@ -29,6 +28,7 @@ from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.optim.schedules import learning_rates
 from pipeline.run.records import norm_record
 from pipeline.train.evaluate import evaluate
+from pipeline.train.micro_batches import MicroBatches, micro_batches
 from pipeline.train.state import TrainState
 from pipeline.train.token_frequency import frequency_bins
 from pipeline.train.trainer import Trainer
@@ -132,7 +132,7 @@ def train(
     """The whole training, on this process's GPU if there is one."""
     began_s, config = time.perf_counter(), trial.config
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = partial(micro_batches, training_data(corpus, config), config, device)
+    batches = batches_of(corpus, config, device)
     model = starting_model(trial, corpus, device, batches, change)
     start = measured_start(model, config, corpus, device)
     optimizer = PretrainingOptimizer(parameter_groups(model, config))
@@ -156,18 +156,16 @@ def train(
     return Outcome(notes.outcome.steps, notes.outcome.evaluations, problem, time.perf_counter() - began_s, start)
 
 
-def micro_batches(data: PretrainingData, config: RunConfig, device: torch.device, step: int) -> Iterator[Batch]:
+def batches_of(corpus: Corpus, config: RunConfig, device: torch.device) -> MicroBatches:
     """Those of the global batch of a step, all on this process: a run of any number of ranks reads the same samples."""
-    batch = batch_arithmetic(config.batch, world_size=1)
-    for part in range(batch.accumulation_steps):
-        yield data.batch(rank_indices(step, part, 0, 1, batch.global_sequences, batch.micro_sequences)).to(device)
+    return micro_batches(training_data(corpus, config), world_from({}), batch_arithmetic(config.batch, world_size=1), device)
 
 
 def starting_model(
     trial: Trial,
     corpus: Corpus,
     device: torch.device,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: MicroBatches,
     change: Callable[[PretrainingModel], None],
 ) -> PretrainingModel:
     """As a run has it, but of the multiplied loss, of which a balanced start measures the gradients."""
@@ -177,8 +175,12 @@ def starting_model(
     if trial.loss_scale != 1:
         model.register_forward_hook(partial(_scaled, trial.loss_scale))
     if config.model.init == "balanced":
-        backward = partial(_backward, model, batches, batch_arithmetic(config.batch, 1).accumulation_steps)
-        balance(model, backward, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
+        count = batch_arithmetic(config.batch, world_size=1).accumulation_steps
+
+        def gradient(step: int) -> None:
+            put_mean_gradient(model, gradient_sums(model, batches(step)), count)
+
+        balance(model, gradient, config.model.balance_batches, config.optim.lr, config.optim.weight_decay)
     invariant = model.scale_invariant_names()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -198,12 +200,6 @@ def measured_start(model: PretrainingModel, config: RunConfig, corpus: Corpus, d
 
 def _scaled(scale: float, model: Any, inputs: Any, output: PretrainingLoss) -> PretrainingLoss:
     return output._replace(loss=scale * output.loss)  # what is reported, token_loss_N, stays as it is
-
-
-def _backward(model: PretrainingModel, batches: Callable[[int], Iterator[Batch]], parts: int, step: int) -> None:
-    for batch in batches(step):
-        loss: Tensor = model(batch).loss / parts
-        loss.backward()
 
 
 def _evaluation(model: PretrainingModel, corpus: Corpus, config: RunConfig) -> Callable[[int, bool], Mapping[str, Any] | None]:

@@ -1,10 +1,11 @@
 """The balanced start: every separately scale invariant group of tensors at its own equilibrium norm."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.batch import Batch
 from pipeline.model.invariant_groups import separately_invariant_groups
 from pipeline.optim.relative_clip import equilibrium_norm
 
@@ -49,6 +50,27 @@ def balance(model: nn.Module, gradient: Callable[[int], None], batches: int, lr:
                 factor = equilibrium_norm(x_norm * g_norm, lr, weight_decay) / x_norm
                 for tensor in tensors:
                     tensor.mul_(factor)
+
+
+def gradient_sums(model: nn.Module, batches: Iterable[Batch], beat: Callable[[], None] = lambda: None) -> list[Tensor]:
+    """The sum of the gradients of these micro batches, by parameter, in float64, so that no order of them shows in fp32.
+    `beat` is called at each. Leaves some gradient in `.grad`."""
+    parameters = list(model.parameters())
+    sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
+    for batch in batches:
+        beat()
+        model.zero_grad()
+        model(batch).loss.backward()
+        for total, parameter in zip(sums, parameters, strict=True):
+            if parameter.grad is not None:
+                total += parameter.grad
+    return sums
+
+
+def put_mean_gradient(model: nn.Module, sums: Iterable[Tensor], count: int) -> None:
+    """`.grad` becomes the mean over all `count` micro batches of the sums' gradients."""
+    for total, parameter in zip(sums, model.parameters(), strict=True):
+        parameter.grad = (total / count).to(parameter.dtype)
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

@@ -42,14 +42,21 @@ def measure(config: RunConfig, model: PretrainingModel, data: PretrainingData, d
     return {"admin": _admin, "gradinit": _gradinit}[config.model.init](config, model, data, device, say)
 
 
+def advance(measuring: Measuring) -> Start | None:
+    """One iteration; what was found after the last one."""
+    try:
+        next(measuring)
+    except StopIteration as end:
+        found: Start = end.value
+        return found
+    return None
+
+
 def to_the_end(measuring: Measuring) -> Start:
     """What is found, all at once."""
-    while True:
-        try:
-            next(measuring)
-        except StopIteration as end:
-            found: Start = end.value
-            return found
+    while (found := advance(measuring)) is None:
+        pass
+    return found
 
 
 @torch.no_grad()

@@ -124,12 +124,18 @@ def corpus_of_tokenizer(
     return corpus
 
 
-def load_exported(directory: Path, data_dir: Path | None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
-    """(configuration, corpus, model, step) as `load_run` gives them. ValueError for a fine-tuned one, and for a corpus of
-    another tokenizer: of its tokens the model knows nothing."""
+def read_pretrained(directory: Path) -> Exported:
+    """As `read_exported`; ValueError for a fine-tuned one, too."""
     found = read_exported(directory)
     if found.config.task.name != "pretraining":
         raise ValueError(f"{directory} is fine-tuned on {found.config.task.name}: expected the export of a pretraining run")
+    return found
+
+
+def load_exported(directory: Path, data_dir: Path | None) -> tuple[RunConfig, Corpus, PretrainingModel, int]:
+    """(configuration, corpus, model, step) as `load_run` gives them. ValueError for a fine-tuned one, and for a corpus of
+    another tokenizer: of its tokens the model knows nothing."""
+    found = read_pretrained(directory)
     if data_dir is None:
         raise ValueError(f"{directory} is an exported model: give a corpus of its tokenizer with --data")
     remedy = "give a corpus that was built with that one"

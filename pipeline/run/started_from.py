@@ -23,7 +23,7 @@ from pipeline.init.from_weights import check_shapes
 from pipeline.model.build import skeleton
 from pipeline.model.pretraining import parameter_shapes
 from pipeline.run.directory import RUN_FILE_KEYS, STARTED_FROM, is_empty
-from pipeline.run.exported import WEIGHTS_FILE, Exported, is_exported, read_exported
+from pipeline.run.exported import WEIGHTS_FILE, Exported, is_exported, read_pretrained
 from preprocessing.base.files import file_sha256
 from preprocessing.base.json_file import read_object
 from preprocessing.corpus.reader import Corpus
@@ -85,10 +85,8 @@ def weights_of(found: Checkpoint) -> Weights:
 
 
 def weights_of_export(found: Exported) -> Weights:
-    """An exported model as the start of a run. ValueError for a fine-tuned one."""
-    config, name = found.config, found.config.task.name
-    if name != "pretraining":
-        raise ValueError(f"{found.directory} is fine-tuned on {name}: expected the export of a pretraining run")
+    """An exported model as the start of a run."""
+    config = found.config
     names = [name for name, _ in skeleton(config, found.record["vocab_size"]).named_parameters()]
     record = {
         "checkpoint": str(found.directory.resolve()),
@@ -182,7 +180,7 @@ def _identity(directory: Path) -> Path:
 
 def _weights_in(directory: Path, ranks: Ranks) -> Weights:
     """Of a checkpoint, of which every byte is verified, or of an export."""
-    return weights_of_export(read_exported(directory)) if is_exported(directory) else weights_of(verified(directory, ranks))
+    return weights_of_export(read_pretrained(directory)) if is_exported(directory) else weights_of(verified(directory, ranks))
 
 
 def _given_weights(directory: Path, ranks: Ranks) -> Weights:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.config.schema import RunConfig
 from pipeline.data.pretraining import PretrainingData
-from pipeline.init.measured import MEASURED, Measuring, Start, apply, measure, said
+from pipeline.init.measured import MEASURED, advance, apply, measure, said
 from pipeline.model.pretraining import PretrainingModel
 from pipeline.run.start_file import read_start, write_start
 from pipeline.train.place import Place
@@ -36,21 +36,10 @@ def measured_start(
             beat(f"the start, {config.model.init}")
             if any(ranks.gather(asked_to_stop())):
                 return False
-            start = ranks.from_main(lambda: _advance(measuring))
+            start = ranks.from_main(lambda: measuring and advance(measuring))
         ranks.on_main(lambda: write_start(run_dir, start))
         place.say(said(start))
     else:
         place.say(f"{said(start)}: found by an earlier start of this run")
     ranks.together(lambda: apply(model, start))
     return True
-
-
-def _advance(measuring: Measuring | None) -> Start | None:
-    """One iteration; what was found after the last one."""
-    assert measuring is not None
-    try:
-        next(measuring)
-    except StopIteration as end:
-        found: Start = end.value
-        return found
-    return None

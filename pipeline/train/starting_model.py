@@ -5,14 +5,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pipeline.checkpoint.reader import Checkpoint
 from pipeline.config.schema import RunConfig
 from pipeline.data.pretraining import PretrainingData
 from pipeline.engine.processes import sum_over_ranks
-from pipeline.init.balanced import balance
+from pipeline.init.balanced import balance, gradient_sums, put_mean_gradient
 from pipeline.init.from_weights import take_weights
 from pipeline.init.initial_model import check_invariance, initial_model
 from pipeline.model.build import build_model
@@ -47,23 +44,9 @@ def _global_gradient(
     model: PretrainingModel, parts: MicroBatches, place: Place, beat: Callable[[str], None], step: int
 ) -> None:
     """Leave the gradient of a step's global batch in `.grad`, without an engine: each rank takes its micro batches, as in
-    training, and the sum over all of them is one of float64, so that no order of it shows in fp32. A collective."""
-    parameters = list(model.parameters())
-
-    def mine() -> list[Tensor]:
-        sums = [torch.zeros_like(parameter, dtype=torch.float64) for parameter in parameters]
-        for batch in parts(step):
-            beat("the balanced start")
-            model.zero_grad()
-            model(batch).loss.backward()
-            for total, parameter in zip(sums, parameters, strict=True):
-                if parameter.grad is not None:
-                    total += parameter.grad
-        return sums
-
-    count = place.batch.accumulation_steps * place.ranks.size
-    for total, parameter in zip(place.ranks.together(mine), parameters, strict=True):
-        parameter.grad = (sum_over_ranks(total) / count).to(parameter.dtype)
+    training. A collective."""
+    sums = place.ranks.together(lambda: gradient_sums(model, parts(step), lambda: beat("the balanced start")))
+    put_mean_gradient(model, map(sum_over_ranks, sums), place.batch.accumulation_steps * place.ranks.size)
 
 
 def trained_model(

@@ -129,6 +129,8 @@ def _matrix_rows(of: Mapping[str, Any]) -> list[list[Cell]]:
 
 
 def _finding(measured: Mapping[str, Mapping[str, Any]], product: float) -> str:
+    from pipeline.experiments.equilibrium.norms import NEAR
+
     off = max(abs(of["norm"] / of["predicted"] - 1) for of in measured.values())
     of_matrices = [n["norm"] / n["predicted"] for n in measured["1"]["matrices"].values()]
     rates = [of["effective_lr"] for of in measured.values()]
@@ -140,19 +142,13 @@ def _finding(measured: Mapping[str, Mapping[str, Any]], product: float) -> str:
     losses, below = [of["heldout_loss"] for of in measured.values()], measured["0.01"]["clipped_before_arrival"]
     return (
         f"From every start the norm settles within {off:.1%} of sqrt(σ)·(lr/(wd·(2 - lr·wd)))^(1/4), lr·wd = {product:.3g}. "
-        f"Steps until it is within a factor {_near()} of that: {'; '.join(times)}. That is ln(c)/(lr·wd), "
+        f"Steps until it is within a factor {NEAR} of that: {'; '.join(times)}. That is ln(c)/(lr·wd), "
         f"{math.log(10) / product:.0f} for every ten times, from above by weight decay, and from below because clipping limits "
         f"the growth. Before arrival {below:.0%} of the steps from 0.01 were clipped, of all steps from the balanced start "
         f"{measured['1']['clipped_fraction']:.1%}. Matrices settle at {min(of_matrices):.3f} to {max(of_matrices):.3f} of "
         f"their own predictions. The last effective rates lie within a factor {max(rates) / min(rates):.2f}, held-out losses "
         f"between {min(losses):.3f} and {max(losses):.3f}."
     )
-
-
-def _near() -> float:
-    from pipeline.experiments.equilibrium.norms import NEAR
-
-    return NEAR
 
 
 def _draw(

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from pipeline.config.load import load_recipe
-from pipeline.data.pretraining import training_data
 from pipeline.experiments.heavy_tails.experiment import ADAMW, QUICK, ROWS, SGD, WHOLE
 from pipeline.experiments.heavy_tails.rows import exponents
 from pipeline.experiments.heavy_tails.whole_matrix import without_row_normalisation
-from pipeline.experiments.trial import Trial, micro_batches, starting_model
+from pipeline.experiments.trial import Trial, batches_of, starting_model
 from preprocessing.corpus.reader import open_corpus
 from tests.pipeline.experiments.conftest import Quick
 
@@ -61,7 +60,7 @@ def test_exponents_of_made_up_rows() -> None:
 def test_the_matrix_as_a_whole_is_scale_invariant_and_its_rows_are_not(corpus: Path) -> None:
     config = load_recipe("tiny", QUICK)
     opened, device = open_corpus(corpus), torch.device("cpu")
-    batches = partial(micro_batches, training_data(opened, config), config, device)
+    batches = batches_of(opened, config, device)
     change = partial(without_row_normalisation, config.model)
     model = starting_model(Trial("", config), opened, device, batches, change).double()
     batch, weight = next(batches(0)), model.encoder.embedding.token.weight

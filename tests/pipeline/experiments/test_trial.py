@@ -1,15 +1,13 @@
 """A training of an experiment: the start that `pretrain` makes, and what is kept of it."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from pipeline.config.load import changed, load_recipe
-from pipeline.data.pretraining import training_data
 from pipeline.experiments.text import corpus_of
-from pipeline.experiments.trial import Trial, micro_batches, outcome_of, starting_model
+from pipeline.experiments.trial import Trial, batches_of, outcome_of, starting_model
 from pipeline.init.initial_model import initial_model
 from pipeline.model.pretraining import PretrainingModel
 from preprocessing.corpus.reader import Corpus, open_corpus
@@ -28,8 +26,7 @@ def opened(corpus: Path) -> Corpus:
 
 def start(trial: Trial, opened: Corpus) -> PretrainingModel:
     device = torch.device("cpu")
-    batches = partial(micro_batches, training_data(opened, trial.config), trial.config, device)
-    return starting_model(trial, opened, device, batches, lambda model: None)
+    return starting_model(trial, opened, device, batches_of(opened, trial.config, device), lambda model: None)
 
 
 @pytest.mark.parametrize("recipe", ["tiny", "tiny-untied", "tiny-bert"])
