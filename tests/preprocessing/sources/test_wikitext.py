@@ -235,7 +235,7 @@ def test_beside_notes_and_comments_punctuation_is_the_authors(wikitext: str, pla
     [
         ("{{nowrap|{{math|1=F = ma}}}} holds", "F = ma holds"),
         ("{{small|[[x|p = q]]}} and {{quote|See {{math|a {{=}} b}} there.}}", "p = q and\nSee a = b there."),
-        ("The ''Ark''{{'}}s mast, '''B'''{{'s}} oar", "The Ark's mast, B's oar"),
+        ("The ''Ark''{{'}}s mast, ''Boat''{{'s}} oar", "The Ark's mast, Boat's oar"),
         ("{{tlit|ar|kitab}} {{script/Hebr|שלום}} {{lang-zza|text}} {{langnf|de|German|Haus}}", "kitab שלום text German: Haus"),
         ("{{lang|sr-Latn|a}} {{langue|it|ciao}} {{date|3|mai|1901}} {{dts|1901|5|3}}", "a ciao 3 mai 1901 3 May 1901"),
         (
