@@ -12,7 +12,7 @@ comma  := ,
 GPUS   := $(if $(CUDA_VISIBLE_DEVICES),$(words $(subst $(comma), ,$(CUDA_VISIBLE_DEVICES))),$(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU))
 CORES  := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 RANKS  ?= $(if $(filter 1,$(GPUS)),1,2)
-WORKERS ?= $(shell echo $$((1 + ($(CORES) < 4 ? $(CORES) : 4))))
+WORKERS ?= $(shell echo $$((2 + ($(CORES) < 4 ? $(CORES) : 4))))
 OMP_NUM_THREADS ?= $(shell echo $$(($(CORES) > $(RANKS) ? $(CORES) / $(RANKS) : 1)))
 
 RUN_PINS   := requirements.txt
@@ -46,7 +46,7 @@ help: ## list the targets and the main variables
 	@echo '  RANKS=$(RANKS)            processes of the demo: 2 on CPUs, else one for each GPU up to 2'
 	@echo '  OMP_NUM_THREADS=$(OMP_NUM_THREADS)  threads of each process: the cores divided by RANKS'
 	@echo '  PYTHON=$(PYTHON)  the Python (3.11 or newer) that makes .venv'
-	@echo '  WORKERS=$(WORKERS)          processes that share the tests, one of them the mostly waiting ones of tests/cluster'
+	@echo '  WORKERS=$(WORKERS)          processes that share the tests: two more than cores, as those of tests/cluster mostly wait'
 	@echo '  PYTEST_ARGS=       what pytest gets: make test PYTEST_ARGS=tests/slurm'
 
 install: $(RUN_STAMP) ## make .venv with everything in requirements.txt

@@ -12,7 +12,6 @@ from typing import Any
 from pipeline.config.batch import batch_arithmetic
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
-from pipeline.run.started_from import check_is_another
 from pipeline.tasks.examples import TASKS, TaskName
 from pipeline.tasks.files import files_of
 from preprocessing.build.options import parse_build_options, settings_of
@@ -114,6 +113,8 @@ def check(request: Request) -> dict[str, Any]:
         _check_finetuning(request)
     elements = request.elements() if request.sweep else {"": ()}
     if request.start_from is not None:
+        from pipeline.run.started_from import check_is_another
+
         check_is_another(request.start_from, request.run)
     figures = [_figures(request, name, settings) for name, settings in elements.items()]
     return figures[0]

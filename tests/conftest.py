@@ -1,8 +1,9 @@
 """Shared by all tests: a real corpus, and a little one. Everything random is seeded with SEED."""
 
 import json
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from pipeline.__main__ import main
 from pipeline.data.pretraining import PretrainingData
+from pipeline.distributed.launch import LAUNCHER_VARIABLES
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import rank_server  # noqa: F401 (a fixture)
 from tests.helpers.running import run_cli
@@ -20,6 +22,7 @@ from tests.helpers.side_by_side import (
 )
 
 SEED = 20261121
+AT_THE_START = frozenset(os.environ)
 
 # The tensors of tests are small: threads would wait for each other longest, and the more so the busier the cores are.
 torch.set_num_threads(1)
@@ -56,6 +59,14 @@ def little_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert samples % 16
 
     return made_once(tmp_path_factory, "little", make) / "corpus"
+
+
+@pytest.fixture(autouse=True)
+def launchers_variables_stay() -> Iterator[None]:
+    """A test that leaves RANK and the like in this process makes a later one a rank of a launcher that is not there."""
+    yield
+    left = [name for name in LAUNCHER_VARIABLES if name not in AT_THE_START and os.environ.pop(name, None) is not None]
+    assert not left, f"left in the environment: {', '.join(left)}"
 
 
 @pytest.fixture

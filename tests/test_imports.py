@@ -262,10 +262,10 @@ def test_a_cycle_of_folders_is_found_where_files_have_none() -> None:
     assert cycle(folder_edges(modules)) == ["p.x", "p.y"]
 
 
-def test_the_command_line_alone_is_light() -> None:
+@pytest.mark.parametrize("package", ["pipeline", "slurm"])
+def test_the_command_line_alone_is_light(package: str) -> None:
     """No verb brings at its top what it needs only when it runs: `--help` would take seconds."""
-    program = (
-        "import sys, pipeline.__main__; print(*sorted({'pyarrow', 'torch', 'deepspeed', 'matplotlib'} & set(sys.modules)))"
-    )
+    heavy = "{'torch', 'deepspeed', 'matplotlib'" + (", 'pyarrow'}" if package == "pipeline" else "}")
+    program = f"import sys, {package}.__main__; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

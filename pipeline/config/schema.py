@@ -174,11 +174,13 @@ class BatchConfig(Section):
 class ScheduleConfig(Section):
     """Learning rate over the run: linear warm-up, then the named decay (pipeline/optim/schedules.py)."""
 
-    # to 0 at the end, by a factor at milestones, not at all, or to 0 in the last part alone (warm-up, stable, decay)
-    decay: Literal["linear", "step", "constant", "wsd"] = "linear"
+    # to 0 at the end (linear, or as a power of what is left), by a factor at milestones, not at all, or to 0 in the last part
+    # alone (warm-up, stable, decay)
+    decay: Literal["linear", "polynomial", "step", "constant", "wsd"] = "linear"
     warmup_steps: NonNegativeInt = 0  # in which the rate rises from 0; 0: it starts at its peak
     # of `step`: fractions of the run at which the rate falls
     milestones: Annotated[tuple[PositiveNumber, ...], Field(strict=False, validate_default=True)] = ()
+    power: PositiveNumber = 2.0  # of `polynomial`
     factor: Annotated[PositiveNumber, Field(le=1)] = 0.1  # of `step`: what it is multiplied by at each milestone
     decay_fraction: Fraction = 0.1  # of `wsd`: the last part of the run, in which the rate falls
 
@@ -190,7 +192,7 @@ class ScheduleConfig(Section):
             raise ValueError("fractions of the run, between 0 and 1")
         if decay == "step" and any(after <= before for before, after in itertools.pairwise(milestones)):
             raise ValueError("fractions of the run in rising order, each once")
-        if decay in ("linear", "constant", "wsd") and milestones:
+        if decay != "step" and milestones:
             raise ValueError(
                 f"milestones are of decay = 'step', and decay is {decay!r} here: leave them out, or set them to []"
             )

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import torch
 
@@ -30,6 +31,11 @@ with quiet():
     import deepspeed
     from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
     from deepspeed.utils import logger as deepspeed_logger
+
+    # Each engine imports Muon, to ask whether an optimiser is one, and Muon a compiler for kernels that nobody calls here:
+    # a quarter of what a process does before its first step. Now it is there, and its kernels are plain functions.
+    with patch("deepspeed.runtime.compiler.compile", lambda: lambda kernel: kernel), contextlib.suppress(ImportError):
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
 
 # `import deepspeed.comm.torch as …` would give torch itself: the package binds that name over its own module's.
 deepspeed_torch_backend = importlib.import_module("deepspeed.comm.torch")

@@ -13,6 +13,7 @@ Split masters take 2 bytes instead of 4 and spare the fp32 copies of gradients; 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pipeline.memory.partition import Rank, fullest_rank
 from pipeline.memory.reduction import Reduction
@@ -62,6 +63,7 @@ def _check_mechanics(system: System) -> None:
         raise NotPredicted(f"{name} communicates bf16 gradients in fp32: {remedy}")
 
 
+@lru_cache(maxsize=128)  # searches for the largest batch, tables and reports ask for the same systems again
 def _predict(system: System) -> Prediction:
     rank = fullest_rank(system)
     reduction = Reduction(rank)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from pipeline.init.measured import said
 from pipeline.memory.compare import predicted_rows
+from pipeline.report.expectation import Expectation, expectation
 from pipeline.report.memory_page import memory_pictures
 from pipeline.report.panels import (
     clip_panel,
@@ -59,10 +60,12 @@ class FigureRow:
 
 @dataclass(frozen=True)
 class Headline:
-    """The loss at the [MASK] positions, and that of knowing only how frequent tokens are (None: unknown), nats a token."""
+    """The loss at the [MASK] positions, that of knowing only how frequent tokens are (None: unknown), nats a token, and
+    what the recipe leads to expect of their difference."""
 
     loss: float
     entropy: float | None
+    expected: Expectation | None
 
 
 def write_report(run_dir: Path, compare: Sequence[Path] = (), out: Path | None = None) -> Path:
@@ -123,7 +126,9 @@ def _progress(run: Run) -> str:
 def _headline(run: Run) -> Headline | None:
     """Of the [MASK] positions: the others show the token, or a wrong one, and so invite copying."""
     loss, entropy = number(run.summary.get("heldout_mask_loss")), unigram_entropy(run)
-    return Headline(loss, entropy if math.isfinite(entropy) else None) if math.isfinite(loss) else None
+    if not math.isfinite(loss):
+        return None
+    return Headline(loss, entropy, expectation(run, entropy - loss)) if math.isfinite(entropy) else Headline(loss, None, None)
 
 
 def _tiles(run: Run) -> list[tuple[str, str]]:

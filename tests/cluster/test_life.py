@@ -14,7 +14,7 @@ from slurm.records import folder_of
 from tests.cluster.cluster import Cluster
 from tests.cluster.jobs import QUICK, RUN, SITE, SLOW, Submitted, submit, with_fault
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
-from tests.helpers.running import set_options
+from tests.helpers.running import long, set_options
 from tests.helpers.same_run import assert_same
 
 
@@ -72,6 +72,7 @@ def test_preemption_by_a_higher_partition(cluster: Cluster, little_corpus: Path,
     assert "(signal SIGTERM)" in job.log()
 
 
+@pytest.mark.long
 def test_preemption_before_the_training_has_begun(
     cluster: Cluster, little_corpus: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -187,7 +188,7 @@ def test_a_job_that_needs_the_unfit_node_fails(cluster: Cluster, little_corpus: 
     assert job.wait("CANCELLED", stage="export")["Reason"] == "DependencyNeverSatisfied"
 
 
-@pytest.fixture(params=["--nodelist=n[1-2]", "--reservation=two"])
+@pytest.fixture(params=["--nodelist=n[1-2]", *long("--reservation=two")])
 def wants_the_full_disk(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
     """An option that leaves a job no other node than the one of full_disk."""
     option = request.param

@@ -1,6 +1,6 @@
 """Several processes of pytest-xdist run the tests: which of them runs what, and what is made once for all of them.
 
-A file's tests stay together, so that its fixtures are made once; a folder's of TOGETHER, too. Nothing depends on the order.
+A file's tests stay together, so that its fixtures are made once. Nothing depends on the order.
 """
 
 import fcntl
@@ -12,29 +12,23 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = ("tests/cluster/",)  # one cluster, whose tests mostly wait: beside them each core has a process (Makefile)
 FIRST = (
-    "tests/cluster/",
+    "tests/cluster/test_life.py",
     "tests/test_demo.py",
+    "tests/cluster/",
     "tests/pipeline/train/",
     "tests/pipeline/verify/",
     "tests/test_readme.py",
 )
-"""What takes longest, so that the last to be begun is short."""
-
-
-class ByFile(LoadFileScheduling):
-    """`--dist loadfile`, but for TOGETHER, and in the order of the items."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+"""What takes longest, so that the last to be begun is short. The tests of the cluster mostly wait: so there are more processes
+than cores (Makefile)."""
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     """Whatever --dist says."""
     config.option.loadscopereorder = False  # would begin with the files of most tests, which are the quick ones
-    return ByFile(config, log)
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,6 +37,7 @@ def undisturbed(rank_server: RankServer, corpus: Path, tmp_path_factory: pytest.
     return run
 
 
+@pytest.mark.long
 def test_they_train_bit_for_bit_what_the_ranks_of_torchrun_train(undisturbed: Path, corpus: Path, tmp_path: Path) -> None:
     done = run_cli("pipeline", *pretrain(corpus, tmp_path / "run"), ranks=2)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
-from tests.helpers.running import ROOT, SMALL, set_options
+from tests.helpers.running import ROOT, SMALL, long, set_options
 
 # Every door to the unpickler that there is in Python and torch; a call of any is an error on every rank.
 UNPICKLING = ",".join(
@@ -18,7 +18,7 @@ UNPICKLING = ",".join(
 NO_UNPICKLING = Failure("all", UNPICKLING, errno="EPERM")
 
 
-@pytest.mark.parametrize("ds_config", ["zero1", "zero3"])
+@pytest.mark.parametrize("ds_config", ["zero1", *long("zero3")])
 def test_start_resume_and_evaluation_unpickle_nothing(
     rank_server: RankServer, corpus: Path, tmp_path: Path, ds_config: str
 ) -> None:

@@ -155,6 +155,7 @@ def test_a_recipe_extends_another_key_by_key(tmp_path: Path) -> None:
     [
         ('extends = "bose"', ["recipe own.toml: extends = 'bose'", "did you mean 'base'"]),
         ('extends = "gone.toml"', ["recipe own.toml: extends = 'gone.toml'", "no such recipe"]),
+        ('learns_nats = "much"', ["recipe own.toml: learns_nats = 'much'", "expected nats, a number"]),
         ("extends = 3", ["recipe own.toml: extends = 3", "expected the name of a recipe"]),
         ('extend = "base"', ["recipe own.toml: unknown key 'extend'", "did you mean 'extends'"]),
         ('extends = "own.toml"', ["recipe own.toml: extends = 'own.toml'", "circle"]),

@@ -131,9 +131,9 @@ def test_an_export_is_fine_tuned_as_its_run_is(
     assert metrics(out / "squad2" / "seed-0") == metrics(tuned / "squad2" / "seed-0")
     assert predictions(out / "squad2" / "seed-0") == predictions(tuned / "squad2" / "seed-0")
     assert "step 2, 1,024 tokens)" in call("scorecard", "--run", out)[1]
-    code, _, error = call(*words("finetune", "squad2", folder, data, tmp_path / "other"))
-    assert code == 2
-    assert "give a corpus of its tokenizer with --corpus" in error
+    refused = rank_server.run(words("finetune", "squad2", folder, data, tmp_path / "other"), 1)
+    assert refused.codes == [2]
+    assert "give a corpus of its tokenizer with --corpus" in refused.stderr
 
 
 def test_results_say_what_was_trained_on_what(tuned: Path, pretrained: Path) -> None:

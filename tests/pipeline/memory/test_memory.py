@@ -276,6 +276,7 @@ def test_the_command_line(rank_server: RankServer, tmp_path: Path) -> None:
     assert page.stdout.count("<svg") == 2
 
 
+@pytest.mark.long
 def test_measured_from_the_command_line(rank_server: RankServer) -> None:
     arguments = ["memory", "--recipe", "tiny", "--vocab-size", "1024", "--measure", "--format", "json"]
     done = rank_server.run(arguments, timeout_s=300).completed()

@@ -45,6 +45,9 @@ def test_schedules() -> None:
     step = ScheduleConfig(decay="step", milestones=(0.6, 0.9))
     assert [lr_at(s, 1.0, step, 1000) for s in (0, 599, 600, 899, 900)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
     assert lr_at(7, 1.0, ScheduleConfig(decay="constant"), 10) == 1.0
+    square = ScheduleConfig(decay="polynomial", warmup_steps=10)
+    assert [lr_at(s, 1.0, square, 110) for s in (0, 9, 10, 60, 109, 110)] == pytest.approx([0.1, 1, 1, 0.25, 1e-4, 0])
+    assert lr_at(60, 1.0, ScheduleConfig(decay="polynomial", power=3.0), 120) == pytest.approx(0.125)
 
 
 def optimizer_over(groups: list[dict]) -> tuple[PretrainingOptimizer, list[Tensor]]:

@@ -14,7 +14,7 @@ from preprocessing.build.plan import Gates, work_folder
 from preprocessing.build.settings import Settings
 from preprocessing.corpus.reader import open_corpus
 from preprocessing.sources.parse import parse_sources
-from tests.helpers.running import run_cli
+from tests.helpers.running import long, run_cli
 from tests.helpers.small_corpora import VOCAB_SIZE, build_small, content, write_rows
 
 Rows = list[dict[str, Any]]
@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, articles: Path) -> dic
     return content(corpus.directory)
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, *long(4)])
 def test_the_number_of_workers_is_without_effect(
     undisturbed: dict[str, bytes], articles: Path, tmp_path: Path, workers: int
 ) -> None:
