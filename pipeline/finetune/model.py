@@ -12,26 +12,21 @@ from pipeline.config.load import from_dict
 from pipeline.config.schema import RunConfig
 from pipeline.finetune.source import Source
 from pipeline.init.normal import init_weights
+from pipeline.model.build import build_task_model
 from pipeline.model.pretraining import parameter_shapes
 from pipeline.model.task_model import TaskModel
 from pipeline.run.directory import check_same
 from pipeline.run.trained import read_run_file
-from pipeline.tasks.examples import LABELS
 from preprocessing.base.files import file_sha256
 from preprocessing.text.tokenizer import load
 
 TOKENIZER = "tokenizer.model"  # a fine-tuned run has a copy of the corpus' own
 
 
-def new_model(config: RunConfig, vocab_size: int) -> TaskModel:
-    """Without trained weights."""
-    return TaskModel(config, vocab_size, len(LABELS))
-
-
 @torch.no_grad()
 def initial_model(config: RunConfig, source: Source) -> TaskModel:
     """A new head, from the seed, on the source's encoder (from scratch: a new encoder, too)."""
-    model = new_model(config, source.corpus.vocab_size)
+    model = build_task_model(config, source.corpus.vocab_size)
     init_weights(model, config.model, config.train.seed)
     if source.encoder is not None:
         for name, parameter in model.encoder.named_parameters():
@@ -56,7 +51,7 @@ def load_finetuned(run_dir: Path) -> tuple[RunConfig, sentencepiece.SentencePiec
             f"{run_dir / TOKENIZER}: not the vocabulary that the run was trained with ({saved['vocab_size']} pieces, sha256 "
             f"{saved['tokenizer_sha256'][:12]}…): copy that of its corpus, {saved['data']}"
         )
-    model = new_model(config, saved["vocab_size"])
+    model = build_task_model(config, saved["vocab_size"])
     found.check_covers(parameter_shapes(model))
     found.load_parameters(model)
     probe.check(found, probe.loss(model, probe.stored_batch(found)))

@@ -9,6 +9,7 @@ from-scratch runs lie in OUT/TASK-from-scratch/.
 
 import atexit
 import gc
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +29,17 @@ from pipeline.distributed.stop_signals import StopRequest
 from pipeline.distributed.watchdog import Watchdog
 from pipeline.engine.processes import sum_over_ranks
 from pipeline.finetune.dev import Part, Said, logits_of, prepared, said_of
-from pipeline.finetune.model import TOKENIZER, initial_model, new_model
+from pipeline.finetune.model import TOKENIZER, initial_model
 from pipeline.finetune.settings import with_length
 from pipeline.finetune.source import Source, read_source
+from pipeline.memory.fits import check_fits, device_memory
+from pipeline.memory.system import System
+from pipeline.model.build import build_task_model
 from pipeline.model.pretraining import parameter_count, parameter_shapes
 from pipeline.model.task_model import TaskModel
 from pipeline.run.directory import check_run, check_same, open_run, run_file, versions
 from pipeline.run.metrics_file import METRICS, read_metrics
+from pipeline.run.trained import read_record
 from pipeline.tasks.examples import TaskName
 from pipeline.tasks.samples import TaskData, training_rows
 from pipeline.tasks.sets import TaskSet, load_set
@@ -95,6 +100,7 @@ def finetune(request: Request, world: World) -> bool:
         return False
     with Watchdog(world, config.train.timeout_s, stop.ask) as watchdog:
         check_attention(config, place)
+        place.ranks.from_main(lambda: _check_memory(request, place))
         ready = place.ranks.together(lambda: _prepared(request, watchdog.beat))
         for seed in range(request.seeds):
             seeded = with_length(config, len(ready.rows), seed)
@@ -103,6 +109,12 @@ def finetune(request: Request, world: World) -> bool:
                 return False
             gc.collect()  # an engine holds itself in circles: the next seed needs its memory
     return True
+
+
+def _check_memory(request: Request, place: Place) -> None:
+    """Before anything is read, as `pretrain` does: ValueError if the model does not fit here, whatever the batch."""
+    vocab_size = int(read_record(request.source_dir)["vocab_size"])
+    check_fits(System(request.recipe, request.config, vocab_size, place.ranks.size), *device_memory(os.environ))
 
 
 def _prepared(request: Request, beat: Callable[[str], None]) -> Prepared:
@@ -159,7 +171,7 @@ def _model(found: Checkpoint | None, job: Job, ready: Prepared, place: Place) ->
     if found is None:
         return initial_model(job.config, ready.source).to(place.device)
     check_same(found.manifest["made_from"], _made_from(job, ready), found.directory, "it is not this run's: move it away")
-    model = new_model(job.config, ready.source.corpus.vocab_size)
+    model = build_task_model(job.config, ready.source.corpus.vocab_size)
     found.check_covers(parameter_shapes(model))
     if place.ranks.is_main:
         found.load_parameters(model)

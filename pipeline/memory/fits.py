@@ -62,15 +62,19 @@ def _cgroup_limits() -> Iterator[int]:
 
 
 def check_fits(system: System, available: int, where: str) -> None:
-    """ValueError if what a rank holds whatever the batch is more than there is."""
+    """ValueError if what a rank holds whatever the batch is more than there is. A fine-tuning's model is not to be chosen."""
     groups = groups_of(system.config, system.vocab_size)
     needs, parameters = sum(between_steps(groups, system).values()), sum(parameters_of_rule(groups).values())
+    pretraining = system.config.task.name == "pretraining"
+    remedy = (
+        "choose a smaller model, a higher ZeRO stage or more ranks (python -m pipeline memory --help), or with --dry-run say "
+        "--gpu-gib G of where it will run"
+    )
     if needs > available:
         raise ValueError(
             f"{parameters:,} parameters under ZeRO {system.stage} in {system.precision}, {system.world_size} ranks: each "
-            f"holds {in_units(needs)} before any activation, and {where} has {in_units(available)}: choose a smaller model, a "
-            "higher ZeRO stage or more ranks (python -m pipeline memory --help), or with --dry-run say --gpu-gib G of where it "
-            "will run"
+            f"holds {in_units(needs)} before any activation, and {where} has {in_units(available)}: "
+            + (remedy if pretraining else "choose a higher ZeRO stage (--set train.ds_config=zero3) or more ranks")
         )
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from pipeline.config.schema import RunConfig
 from pipeline.model.pretraining import PretrainingModel
+from pipeline.model.task_model import TaskModel
+from pipeline.tasks.examples import LABELS
 
 MOST_LAYERS = 1_000  # of a model that is built only to be counted or traced: tracing so many takes minutes
 
@@ -19,14 +21,19 @@ def build_model(config: RunConfig, vocab_size: int, unigram_counts_V: np.ndarray
     return model
 
 
-def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel:
-    """The same without storage, on torch's meta device. ValueError for more than MOST_LAYERS layers, and for sizes that no
-    tensor can have."""
+def build_task_model(config: RunConfig, vocab_size: int) -> TaskModel:
+    """The model of a fine-tuning, as `build_model`."""
+    return TaskModel(config, vocab_size, len(LABELS))
+
+
+def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel | TaskModel:
+    """What the configuration trains, without storage, on torch's meta device. ValueError for more than MOST_LAYERS layers, and
+    for sizes that no tensor can have."""
     if config.model.layers > MOST_LAYERS:
         raise ValueError(f"model.layers = {config.model.layers:,}: expected at most {MOST_LAYERS:,}; choose a shallower model")
     try:
         with torch.device("meta"):
-            return build_model(config, vocab_size)
+            return (build_model if config.task.name == "pretraining" else build_task_model)(config, vocab_size)
     except (RuntimeError, OverflowError, MemoryError) as error:
         raise ValueError(f"model.width = {config.model.width:,}, vocabulary {vocab_size:,}: too large for a tensor") from error
 

@@ -206,12 +206,12 @@ def is_empty(run_dir: Path) -> bool:
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, remedy: str) -> None:
     """Compare the contents of two config.json files; ValueError with the first field that makes them different runs and both
     its values. The corpus' path, the recipe's description and FREE_TO_CHANGE may differ, and so may train.steps if it is a
-    length that the run of `wanted` had before it was extended."""
-    there = {**found, "config": as_dict(from_dict(found["config"], where=str(where)))}  # settings that are new since then
+    length that the run of `wanted` had before it was extended. A setting that is newer than a file has its default there."""
+    there, here = ({**file, "config": as_dict(from_dict(file["config"], where=str(where)))} for file in (found, wanted))
     if there["config"]["train"]["steps"] in lengths(wanted):
-        there["config"]["train"]["steps"] = wanted["config"]["train"]["steps"]
+        there["config"]["train"]["steps"] = here["config"]["train"]["steps"]
     names = ("", "tokenizer_sha256", "corpus_sha256", STARTED_FROM, *FINE_TUNED_FROM)
-    parts = [(_identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, wanted)]
+    parts = [(_identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, here)]
     for of_found, of_wanted, name in zip(*parts, names, strict=True):
         difference = _first_difference(of_found, of_wanted, name)
         if difference:

@@ -1,7 +1,7 @@
 """An exported run under real transformers: the same logits, the same ids, there and back again; and what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,81 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.config.load import as_dict, changed, load_recipe
-from pipeline.config.schema import RunConfig
-from pipeline.export.export import Trained, write
+from pipeline.config.load import changed
 from pipeline.export.modeling_sibert import layer_norm
 from pipeline.model.build import build_model
-from pipeline.model.pretraining import PretrainingModel
-from pipeline.model.task_model import TaskModel
 from pipeline.run.exported import read_exported
 from pipeline.run.started_from import weights_of_export
-from preprocessing.text.tokenizer import load
+from tests.helpers.exports import LEARNED, LENGTH, SEED, WIRINGS, configuration, exported, states, trained
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
 from tests.helpers.running import SMALL, set_options
 
-SEED = 20261128
-LENGTH = 24
-SHAPE = {"layers": 2, "width": 16, "heads": 2, "ffn_width": 32, "max_seq_len": LENGTH}
-LEARNED: dict[str, Any] = {"positions": "learned", "token_types": True}
-SUMMED = {"embedding": "summed", "head": "invariant", "mask_embedding": "learned"}
-WIRINGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "the paper's": ("base-paper", {}),
-    "sibert-a, invariant, rotary": ("base-paper", {"head": "invariant", "positions": "rotary", "token_types": False}),
-    "sibert-a, squared": ("base-paper", {"attention_power": 2}),
-    "sibert-d, tied": ("tiny", {}),
-    "sibert-d, tied, learned, no norm": ("tiny", {**LEARNED, "final_norm": False, "branch_scale": 0.5, "attention_power": 3}),
-    "sibert-d, summed": ("tiny", {**LEARNED, **SUMMED}),
-    "bert, rotary": ("tiny-bert", {"positions": "rotary", "token_types": False}),
-    "bert, zero [MASK]": ("tiny-bert", {**LEARNED, "mask_embedding": "zero"}),
-    "plain bert": ("tiny-bert", LEARNED),
-    "plain bert without types": ("tiny-bert", {"positions": "learned", "token_types": False}),
-}
 PLAIN = [name for name in WIRINGS if name.startswith("plain")]
-
-
-@pytest.fixture(scope="module")
-def transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """The library, with a cache for remote code of its own and without the network."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        import transformers as library
-
-        library.logging.set_verbosity_error()
-        library.logging.disable_progress_bar()
-        yield library
-
-
-def configuration(recipe: str, model: dict[str, Any], **more: Any) -> RunConfig:
-    values = {
-        **{f"model.{key}": value for key, value in {**SHAPE, **model}.items()},
-        "data.seq_len": LENGTH,
-        "data.objective": "mlm",
-        **more,
-    }
-    return changed(load_recipe(recipe), values)
-
-
-@torch.no_grad()
-def trained(config: RunConfig, corpus: Path) -> Trained:
-    """A model with weights far from any start, so that every one of them shows in the logits."""
-    tokenizer = load(corpus / "tokenizer.model")
-    size = tokenizer.get_piece_size()
-    torch.manual_seed(SEED)
-    model: PretrainingModel | TaskModel = TaskModel(config, size, 3)
-    if config.task.name == "pretraining":
-        model = build_model(config, size, torch.arange(size).numpy())
-    for parameter in model.parameters():
-        parameter.normal_(0, 0.3)
-    record = {"recipe": "r", "corpus_sha256": "c", "tokenizer_sha256": "t", "vocab_size": size, "step": 7}
-    return Trained(config, model.eval(), tokenizer, {**record, "config": as_dict(config)})
-
-
-def exported(folder: Path, what: Trained) -> Path:
-    folder.mkdir()
-    write(folder, what, "# card\n")
-    return folder
 
 
 def inputs(vocab_size: int) -> dict[str, Tensor]:
@@ -95,10 +30,6 @@ def inputs(vocab_size: int) -> dict[str, Tensor]:
     types, mask = torch.zeros_like(ids), torch.ones_like(ids)
     types[:, 10:], mask[1, 15:] = 1, 0
     return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
-
-
-def states(model: Any, batch: dict[str, Tensor]) -> Tensor:
-    return model.encoder(batch["input_ids"], batch["token_type_ids"], batch["attention_mask"].float())
 
 
 def same(ours: Tensor, theirs: Tensor, batch: dict[str, Tensor]) -> None:

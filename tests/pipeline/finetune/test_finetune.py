@@ -311,6 +311,23 @@ def test_ranks_with_folders_of_their_own_do_not_train(
     assert not list(tmp_path.glob("node-0/out/mnli/*/checkpoints/*"))
 
 
+def test_a_model_that_cannot_fit_is_refused_before_anything_is_read(
+    rank_server: RankServer, pretrained: Path, tmp_path: Path
+) -> None:
+    """Neither a checkpoint nor data are there: their lack is not what is said."""
+    saved = json.loads((pretrained / "config.json").read_text())
+    saved["config"]["model"] |= {"layers": 100, "width": 65536, "ffn_width": 65536}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    done = rank_server.run(words("finetune", "mnli", tmp_path / "run", tmp_path / "none", tmp_path / "out"), 2)
+    assert done.codes == [2, 2]
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert "before any activation, and this machine" in lines[0]
+    assert "choose a higher ZeRO stage (--set train.ds_config=zero3) or more ranks" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_a_save_needs_is_tried_before_the_training(
     rank_server: RankServer, pretrained: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.config.load import load_recipe
-from pipeline.model.build import MOST_LAYERS, build_model, log_unigram, skeleton
+from pipeline.model.build import MOST_LAYERS, build_model, build_task_model, log_unigram, skeleton
 from pipeline.model.pretraining import parameter_shapes
 
 
@@ -23,6 +23,8 @@ def test_a_skeleton_is_the_model_without_storage() -> None:
     config = load_recipe("tiny-bert")
     assert parameter_shapes(skeleton(config, 50)) == parameter_shapes(build_model(config, 50))
     assert {p.device.type for p in skeleton(config, 50).parameters()} == {"meta"}
+    tuned = load_recipe("finetune/squad1", ["model.layers=1"])
+    assert parameter_shapes(skeleton(tuned, 50)) == parameter_shapes(build_task_model(tuned, 50))
 
 
 def test_counts_are_the_decoder_s_bias_and_none_are_all_alike() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.load import as_dict, load_recipe
-from pipeline.run.directory import archive_run, check_run, lock, open_run
+from pipeline.run.directory import archive_run, check_run, check_same, lock, open_run
 from tests.helpers.ranks import WITHOUT_REPORT, Death, RankServer
 from tests.helpers.running import SMALL, set_options
 
@@ -53,6 +53,21 @@ def test_fresh_on_what_cannot_be_renamed(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match="a mount point cannot be renamed; give another --run"):
         open_run(run, WANTED, fresh=True)
     assert (run / "config.json").is_file()
+
+
+@pytest.mark.parametrize("older", [("there",), ("here",), ("there", "here")])
+def test_a_setting_that_is_newer_than_a_file_has_its_default_there(older: tuple[str, ...]) -> None:
+    """In a checkpoint's file and in config.json alike: an earlier version's run is still evaluated, fine-tuned and exported."""
+    config = as_dict(load_recipe("tiny", SMALL[1::2]))
+    without = {
+        **config,
+        "model": {key: value for key, value in config["model"].items() if key not in ("gradinit", "init_tokens")},
+    }
+    there, here = ({**WANTED, "config": without if name in older else config} for name in ("there", "here"))
+    check_same(there, here, Path("checkpoint"), "remedy")
+    other = {**here, "config": {**here["config"], "model": {**config["model"], "init_tokens": 5}}}
+    with pytest.raises(ValueError, match=r"model.init_tokens is 4096 there, 5 here"):
+        check_same(there, other, Path("checkpoint"), "remedy")
 
 
 def hold(run: Path, ready: "multiprocessing.synchronize.Event") -> None:
