@@ -15,7 +15,8 @@ from preprocessing.sources.lines import Line, Lines
 from preprocessing.sources.records import Limits, Record, Skipped, document, invalid_utf8, too_long
 
 DOC_END = b"\n</doc>"
-_DOC = re.compile(r'<doc id="([^"]*)"[^\n]*? title="([^\n]*)">[^\S\n]*(?:\n|$)')
+# A title is not escaped and may hold quotes; attributes of other programs may stand before and behind it.
+_DOC = re.compile(r'<doc id="([^"]*)"[^\n]{0,2000}? title="([^\n]{0,2000}?)"(?: \w+="[^"\n]*")*>[^\S\n]*(?:\n|$)')
 _BLANK = re.compile(r"\n[^\S\n]*\n")
 
 

@@ -153,17 +153,14 @@ def _train_files(builder: Any) -> tuple[Path, ...]:
 
 
 def schema_clash(builder: Any) -> str:
-    """Which column is of another type in one local parquet file than in another, or only in one of them; "" if none is."""
+    """Which column is of another type in one local file than in another, or only in one of them; "" if none is."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     first: dict[str, tuple[str, str]] = {}  # column -> type, file
     names: list[str] = []
     for path in _train_files(builder):
-        if path.suffix != ".parquet" or not path.is_file():
-            continue
         try:
-            schema = pq.read_schema(path)
+            schema = _schema(path)
         except (pa.ArrowException, OSError):
             return ""
         for field in schema:
@@ -175,6 +172,18 @@ def schema_clash(builder: Any) -> str:
             return f"column {column!r} is only in {'' if column in schema.names else 'the files before '}{path.name}"
         names = schema.names
     return ""
+
+
+def _schema(path: Path) -> Any:
+    """The columns of a Parquet file; of JSON lines, as their first block shows them."""
+    import pyarrow as pa
+    import pyarrow.json
+    import pyarrow.parquet
+
+    if path.suffix == ".parquet":
+        return pa.parquet.read_schema(path)
+    with pa.input_stream(path) as stream, pa.json.open_json(stream) as reader:
+        return reader.schema
 
 
 def _declared_rows(builder: Any) -> int:

@@ -7,11 +7,11 @@ apostrophes, addresses, entities (decoded once, last), and punctuation, which is
 import html.entities
 import re
 
-from preprocessing.sources.wiki.marks import CONTROLS, GAP, HEADING, KEEP, SEAM
+from preprocessing.sources.wiki.marks import CONTROLS, GAP, HEADING, KEEP, NOTE, SEAM
 from preprocessing.sources.wiki.names import Site, is_switch
 from preprocessing.sources.wiki.quotes import without_quotes
 from preprocessing.sources.wiki.removed import Removed
-from preprocessing.sources.wiki.repair import without_gaps
+from preprocessing.sources.wiki.repair import without_gaps, without_notes
 from preprocessing.sources.wiki.scan import TooManyMarks, scan
 
 
@@ -20,16 +20,16 @@ class UnreadableMarkup(ValueError):
 
 
 _SCHEMES = "https?|ftps?|sftp|ircs?|gopher|telnet|nntp|news|svn|git|ssh|mailto|tel|sms|urn|geo|magnet|xmpp|sips?|mms"
-_ADDRESS = rf"[^\s\[\]<>\"{GAP}{SEAM}{KEEP}]"
+_ADDRESS = rf"[^\s\[\]<>\"{GAP}{NOTE}{SEAM}{KEEP}]"
 _LINK = re.compile(rf"\[(?:(?:{_SCHEMES}):|//)([^\]\n]{{0,600}})\]", re.IGNORECASE)
 _FIRST_ADDRESS = re.compile(rf"{_ADDRESS}*")
-_BARE = re.compile(rf"\[?\b(?:https?|ftps?)://{_ADDRESS}*[^\s\[\]<>\"{GAP}{SEAM}{KEEP},.;:!?)'”»]", re.IGNORECASE)
+_BARE = re.compile(rf"\[?\b(?:https?|ftps?)://{_ADDRESS}*[^\s\[\]<>\"{GAP}{NOTE}{SEAM}{KEEP},.;:!?)'”»]", re.IGNORECASE)
 _SWITCH = re.compile(r"__(\w+?)__")
 _KEPT = re.compile(f"{KEEP}(\\d+){KEEP}")
 _ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
 _HEADING = re.compile(r"(={1,6})(.+?)(={1,6})$")
 _LIST = re.compile(rf"[{GAP}{SEAM}\s]*([*#:;]+)")
-_RULE = re.compile(rf"[{GAP}{SEAM}]*-{{4,}}")
+_RULE = re.compile(rf"[{GAP}{NOTE}{SEAM}]*-{{4,}}")
 _LEFT_OVER = re.compile(r"\|(?:[-}+]|[^|]*\|\||[^|=]{0,60}=[^|]*\|)|\{\||![^!\n]*!!")
 _TERM = re.compile(r":\s")
 
@@ -66,7 +66,7 @@ def _without_addresses(text: str, removed: Removed) -> str:
 
 def _laid_out(raw: str, kept: list[str], removed: Removed) -> list[str]:
     """The paragraph of a line of markup, or several, or none."""
-    bare = raw.strip(f"{GAP}{SEAM} \t")
+    bare = raw.strip(f"{GAP}{NOTE}{SEAM} \t")
     if bare.startswith("=") and (heading := _HEADING.match(bare)):
         level = min(len(heading[1]), len(heading[3]))
         title = heading[1][level:] + heading[2] + heading[3][level:]
@@ -83,7 +83,8 @@ def _laid_out(raw: str, kept: list[str], removed: Removed) -> list[str]:
     elif rule := _RULE.match(raw):
         parts = [raw[rule.end() :]]
     shown_parts = [_paragraph(part, kept) for part in parts]
-    removed.lines["no letter"] += sum(bool(part) and not any(map(str.isalpha, part)) for part in shown_parts)
+    if dropped := sum(bool(part) and not any(map(str.isalpha, part)) for part in shown_parts):
+        removed.lines["no letter"] += dropped
     return [part for part in shown_parts if any(map(str.isalpha, part))]
 
 
@@ -96,6 +97,8 @@ def _paragraph(line: str, kept: list[str]) -> str:
         line = _KEPT.sub(lambda found: kept[int(found[1])], line)
     if "&" in line:
         line = _ENTITY.sub(_character, line)
+    if NOTE in line:
+        line = without_notes(line)
     if GAP in line:
         line = without_gaps(line)
     return " ".join(line.split())

@@ -11,7 +11,7 @@ beside pysbd and blingfire, with `--lower` on lower-cased text.
 import re
 from collections.abc import Iterator
 
-SENTENCES_VERSION = 2
+SENTENCES_VERSION = 3
 """Raise it when a rule changes what a corpus holds: a corpus split by other rules is another corpus."""
 
 # The last stop of a row, the quotes and footnote marks behind it, a space, the quotes and brackets on the way to the next
@@ -66,15 +66,16 @@ _SPEAKER = re.compile(
     r"hissed|inquired|wondered|roared|shrieked|told|teased|joked|went)\b"
 )
 
-# Chinese and Japanese, Hindi and its neighbours, Urdu and Arabic, Amharic, Burmese, Khmer, Armenian. Between two characters
-# of Chinese or Japanese, ASCII's stops do the same.
-_WIDE = "。！？｡．।॥۔؟።။។։"
+# Chinese and Japanese, Hindi and its neighbours, Urdu and Arabic, Amharic, Burmese, Khmer, Armenian; then, of Unicode's
+# Sentence_Terminal, those of N'Ko, Syriac, Mongolian, Limbu, Meetei, Santali, Lepcha, Cham, Kayah Li and Saurashtra. Two word
+# spaces are Amharic's stop, too. Between two characters of Chinese or Japanese, ASCII's stops do the same.
+_WIDE = "。！？｡．।॥۔؟።፧፨။។៕։߹܀܁܂᠃᠉᥄᥅꫰꫱꯫᱾᱿᰻᰼꩝꩞꩟꤯꣎꣏"
 _HAN = "\u3041-\u30ff\u3400-\u9fff"
 _WIDE_STOP = re.compile(
-    rf"[{_WIDE}!?.…]+(?:(?<=[{_WIDE}])|(?<=[{_HAN}][!?.])(?=[{_HAN}]))"
+    rf"(?:፡፡|[{_WIDE}!?.…]+(?:(?<=[{_WIDE}])|(?<=[{_HAN}][!?.])(?=[{_HAN}])))"
     rf"""([」』”’）】》〉〕"'»)\]]*)(?:{_NOTE}|[⁰¹²³⁴-⁹])*( ?)"""
 )
-_WIDE_TEXT = re.compile(f"[{_WIDE}{_HAN}]")
+_WIDE_TEXT = re.compile(f"[{_WIDE}፡{_HAN}]")
 _NEVER_FIRST = frozenset("、，,；;：:）)」』”’】》")
 _QUOTING = frozenset(
     "とっ他她它我你問问說说道喊叫"

@@ -2,7 +2,7 @@
 
 import re
 
-from preprocessing.sources.wiki.marks import GAP
+from preprocessing.sources.wiki.marks import GAP, NOTE
 
 _LOOSE = "\x03"  # a gap with a space on one side at least
 _G = f"[{GAP}{_LOOSE}]"
@@ -28,6 +28,27 @@ _RULES = tuple(
     )
 )
 _NESTED = 4  # brackets within brackets that become empty one after another
+
+
+_NOTED = re.compile(f" ?{NOTE}[ {NOTE}{GAP}]*")
+_ONLY_NOTED = re.compile(f" ?(?:\\( ?{NOTE}[ {NOTE}]*\\)|（{NOTE}+）)")
+_DOUBLED = re.compile(f"([,;:]) ?{NOTE}[ {NOTE}]*(?=\\1)")
+_CLOSING = frozenset(".,;:)]")
+
+
+def without_notes(line: str) -> str:
+    """A line without the marks of footnotes: the spaces beside them are closed; brackets that held nothing else go, and the
+    first of two commas that had nothing else between them."""
+    line = _ONLY_NOTED.sub("", _SPACES.sub(" ", line))
+    return _NOTED.sub(_closed, _DOUBLED.sub("", line))
+
+
+def _closed(run: re.Match[str]) -> str:
+    if GAP in run[0]:  # whoever closes the gap looks at what stands beside it
+        return run[0].replace(NOTE, "")
+    if run[0].endswith(" "):
+        return " "
+    return " " if run[0][0] == " " and run.string[run.end() : run.end() + 1] not in _CLOSING else ""
 
 
 def without_gaps(line: str) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from preprocessing.sources.wiki.arguments import Arguments
 from preprocessing.sources.wiki.leftovers import NAMES, closes_single, counted_name, ends_with_digit, unclosed
 from preprocessing.sources.wiki.links import link_text
-from preprocessing.sources.wiki.marks import GAP, KEEP, SEAM
+from preprocessing.sources.wiki.marks import GAP, KEEP, NOTE, SEAM
 from preprocessing.sources.wiki.names import Site, folded
 from preprocessing.sources.wiki.removed import Removed
 from preprocessing.sources.wiki.tags import BLOCK, HIDDEN, LITERAL, Closings, Tag, end_of_gallery, is_inline_code, tag_at
-from preprocessing.sources.wiki.templates import FRACTIONS, SHOWN, is_silent
+from preprocessing.sources.wiki.templates import FRACTIONS, is_note, is_silent, shown_by
 from preprocessing.sources.wiki.variants import variant_text
 
 DEEPEST = 100
@@ -28,6 +28,7 @@ MOST_MARKS = 3_000_000
 _MARK = re.compile(
     r"<!--|<[/A-Za-z]|\{\{+|\}\}+|\[\[+|\]\]+|\||-\{(?!\{)|\}-|\n[ \t:]*\{\||\n[ \t]*\|\}(?!\})|\n[^\S\n]*(?=\n)"
 )
+_TABLE = re.compile(r"[ \t:]*\{\|")  # at the beginning of a line, of which a comment is no part
 _COMMENT_END = re.compile(r"\n[^\S\n]*(?=\n)|\n(?==)")
 
 
@@ -124,11 +125,15 @@ class _Scanner:
     def _add(self, text: str) -> None:
         self._stack[-1].parts[-1].append(text)
 
-    def _drop(self, kind: str) -> None:
-        """Leave a gap for something that is not shown."""
+    def _show(self, text: str) -> None:
+        """Add what a link or template shows. Inside another template its "=" names no argument."""
+        self._add(text.replace("=", "&#61;") if self._stack[-1].kind == "{{" else text)
+
+    def _drop(self, kind: str, mark: str = GAP) -> None:
+        """Leave a mark for something that is not shown."""
         top = self._stack[-1]
         top.counted[kind] += 1
-        top.parts[-1].append(GAP)
+        top.parts[-1].append(mark)
 
     def _keep(self, text: str) -> None:
         self._kept.append(text)
@@ -174,8 +179,9 @@ class _Scanner:
         if start <= self._comments_end:
             close = self._text.find("-->", end)
             if close >= 0:
-                self._add(GAP)
-                return close + 3
+                end = close + 3
+                table = _TABLE.match(self._text, end) if self._text[start - 1] == "\n" else None
+                return self._line(table[0], table.end()) if table else end
         found = _COMMENT_END.search(self._text, end)  # never closed: the paragraph it stands in is all it may take
         self._stack[-1].counted["comment without an end"] += 1
         return found.start() if found else len(self._text)
@@ -187,7 +193,7 @@ class _Scanner:
             return start + 1
         if tag.closing or tag.empty or (tag.name not in HIDDEN and tag.name not in LITERAL):
             if tag.name in HIDDEN and not tag.closing and tag.attributes.endswith("/"):
-                self._drop(HIDDEN[tag.name])  # <ref name="a" />
+                self._drop_tag(tag)  # <ref name="a" />
             else:
                 self._add("\n" if tag.name in BLOCK else SEAM)
             return tag.end
@@ -198,8 +204,11 @@ class _Scanner:
         if tag.name in LITERAL or is_inline_code(tag):
             self._keep(content)
         else:
-            self._drop(HIDDEN[tag.name])
+            self._drop_tag(tag)
         return found[1]
+
+    def _drop_tag(self, tag: Tag) -> None:
+        self._drop(HIDDEN[tag.name], NOTE if tag.name == "ref" else GAP)
 
     def _without_end(self, tag: Tag) -> int:
         self._stack[-1].counted["tag without an end"] += 1
@@ -278,29 +287,31 @@ class _Scanner:
     def _parameter(self, texts: list[str], opened: _Open) -> None:
         if len(texts) > 1 and texts[1].strip():
             self._into(opened)
-            self._add(texts[1])
+            self._show(texts[1])
         else:
             self._drop("parameter")
 
     def _template(self, texts: list[str], opened: _Open) -> None:
-        written = texts[0].replace(SEAM, "").replace(GAP, "").strip()
+        written = texts[0].replace(SEAM, "").replace(GAP, "").replace(NOTE, "").strip()
         name = folded(written.removeprefix(":"))
         for prefix in ("template:", "subst:", "safesubst:"):
             name = name.removeprefix(prefix).strip()
         function, colon, argument = written.partition(":")
         if colon and (shown := _FUNCTIONS.get(function.strip().lower())):
             self._into(opened)
-            self._add(shown(argument))
+            self._show(shown(argument))
             return
-        if show := SHOWN.get(name):
+        if show := shown_by(name):
             text = show(Arguments.of(texts[1:]))
             if text is not None:
                 self._into(opened)
                 if name in FRACTIONS and ends_with_digit(self._stack[-1].parts[-1]):
                     text = f" {text}"
-                self._add(text)
+                self._show(text)
                 return
             self._drop("template without text")
+        elif is_note(name):
+            self._drop("template without text", NOTE)
         elif not name or is_silent(name):
             self._drop("template without text")
         else:
@@ -329,7 +340,7 @@ class _Scanner:
             self._drop(kind)
         else:
             self._into(opened)
-            self._add(text)
+            self._show(text)
         return start + 2 + outer
 
     def _open_variant(self, mark: str, start: int, end: int) -> int:
@@ -348,5 +359,5 @@ class _Scanner:
             self._drop("rule of variants")
         else:
             self._into(opened)
-            self._add(text)
+            self._show(text)
         return end

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from preprocessing.sources.wiki import units
 from preprocessing.sources.wiki.arguments import Arguments
 from preprocessing.sources.wiki.codes import COUNTRIES, CURRENCIES, LANGUAGES
+from preprocessing.sources.wiki.names import INTERLANGUAGE
 
 BREAK = "\n"
 Show = Callable[[Arguments], str | None]
@@ -112,12 +113,14 @@ def month_name(text: str) -> str:
     text = text.strip()
     if text.isdecimal():
         return _MONTHS[int(text) - 1] if 1 <= int(text) <= 12 else ""
-    return next((month for month in _MONTHS if len(text) >= 3 and month.lower().startswith(text.lower()[:3])), text)
+    return next((month for month in _MONTHS if len(text) >= 3 and month.lower().startswith(text.lower())), text)
 
 
 def date(parts: list[str], day_first: bool) -> str:
-    """Year, month, day, as many as there are, as a date in words."""
+    """Year, month, day, as many as there are, or the same backwards, as a date in words."""
     year, month, day = [*(part.strip() for part in parts[:3]), "", "", ""][:3]
+    if len(day) == 4 and day.isdecimal() and len(year) < 3:  # {{date|3|mai|2001}}
+        year, day, day_first = day, year, True
     if not month:
         return year
     day = day.lstrip("0")
@@ -155,6 +158,8 @@ def as_of(arguments: Arguments) -> str | None:
     if alternative := arguments.named.get("alt", "").strip():
         return alternative
     shown = date(arguments.positional, arguments.named.get("df", "").strip().upper() != "US")
+    if shown and (before := arguments.named.get("pre", "").strip()):
+        shown = f"{before} {shown}"
     word = "since" if arguments.flag("since") else "as of"
     word = "" if arguments.flag("bare") else word if arguments.flag("lc") else word.capitalize()
     return f"{word} {shown}{arguments.named.get('post', '')}".strip() if shown else None
@@ -213,6 +218,79 @@ def langx(arguments: Arguments) -> str | None:
     return language(code)(Arguments(arguments.positional[1:], arguments.named))
 
 
+def named_language(arguments: Arguments) -> str | None:
+    """{{langnf|de|German|Haus}}."""
+    name, text = (*(item.strip() for item in arguments.positional[1:]), "", "")[:2]
+    return f"{name}: {text}" if name and text else text or None
+
+
+def korean(arguments: Arguments) -> str | None:
+    named = [arguments.named.get(key, "").strip() for key in ("hangul", "hanja", "rr", "mr")]
+    return "; ".join(item for item in named if item) or arguments.first("1")
+
+
+def reading(arguments: Arguments) -> str | None:
+    """Japanese: {{読み仮名|漢字|かな}} is 漢字（かな）."""
+    word, kana = (*(item.strip() for item in arguments.positional), "", "")[:2]
+    return f"{word}（{kana}）" if word and kana else word or None
+
+
+def quoted(arguments: Arguments) -> str | None:
+    """German: {{"|text}} is a quotation, {{"}} a mark."""
+    text = arguments.first("1", "text")
+    return f"„{text}“" if text else '"'
+
+
+def guillemets(arguments: Arguments) -> str | None:
+    """French: {{citation|text}} is a quotation; in English its arguments are named, and it is a reference."""
+    text = arguments.first("1")
+    return f"« {text} »" if text else None
+
+
+def measured(arguments: Arguments) -> str | None:
+    """French: {{unité|5|km|2}} is 5 km²."""
+    number, unit, exponent = (*(item.strip() for item in arguments.positional), "", "", "")[:3]
+    return f"{number} {unit}{units.power(exponent) if unit else ''}".strip() or None
+
+
+def interlanguage(arguments: Arguments) -> str | None:
+    """{{ill|Title|de}}, and as it was once written, {{ill|de|Title}}."""
+    if label := arguments.first("lt", "label", "display"):
+        return label
+    first, second = (*(item.strip() for item in arguments.positional), "", "")[:2]
+    backwards = first in INTERLANGUAGE and second and second not in INTERLANGUAGE
+    return second if backwards else arguments.first("1", "text", "2")
+
+
+def foreign_link(arguments: Arguments) -> str | None:
+    """{{link-en|title here|title there|what is shown}}; French: {{lien|title|texte=…}}."""
+    return arguments.first("texte", "3", "1", "fr", "trad")
+
+
+def translated_link(arguments: Arguments) -> str | None:
+    """Chinese: {{tsl|en|title there|title here|what is shown}}."""
+    return arguments.first("4", "3", "2")
+
+
+def rupees(arguments: Arguments) -> str | None:
+    amount, code = (*(item.strip() for item in arguments.positional), "", "")[:2]
+    scales = {
+        "k": " thousand",
+        "l": " lakh",
+        "m": " million",
+        "c": " crore",
+        "b": " billion",
+        "t": " trillion",
+        "lc": " lakh crore",
+    }
+    return f"₹{amount}{scales.get(code, '')}" if amount else None
+
+
+def plus_minus(arguments: Arguments) -> str | None:
+    upper, lower = (*(item.strip() for item in arguments.positional), "", "")[:2]
+    return f"+{upper} −{lower}" if lower else f"±{upper}" if upper else None
+
+
 def zh(arguments: Arguments) -> str | None:
     labels = {
         "c": "Chinese",
@@ -232,6 +310,7 @@ def zh(arguments: Arguments) -> str | None:
 
 def nihongo(arguments: Arguments) -> str | None:
     english, kanji, romaji, extra = (*(item.strip() for item in arguments.positional), "", "", "", "")[:4]
+    extra = extra or arguments.named.get("extra", "")
     inside = ", ".join(item for item in (kanji, romaji, extra) if item)
     return (f"{english} ({inside})" if english and inside else english or inside) or None
 
@@ -313,6 +392,12 @@ def verse(arguments: Arguments) -> str | None:
 
 def nuclide(arguments: Arguments) -> str | None:
     return "-".join(item.strip() for item in arguments.positional[:2]) or None
+
+
+def french_number(name: str) -> str:
+    """French, a name that is its text: {{XIXe siècle}}, {{1er}}; "" for any other."""
+    found = re.fullmatch(r"(\d+|[ivxlc]+)(er|re|e)( siècle)?", name)
+    return f"{found[1].upper()}{found[2]}{found[3] or ''}" if found else ""
 
 
 def century(arguments: Arguments) -> str | None:

@@ -112,13 +112,16 @@ def is_inline_code(tag: Tag) -> bool:
     return tag.name in ("syntaxhighlight", "source") and _INLINE_CODE.search(tag.attributes) is not None
 
 
+_LONGEST_ENTRY = 4000  # characters of a gallery's line: a page that is one line takes no long time
+
+
 def end_of_gallery(text: str, at: int) -> int:
     """Behind a gallery's tag that is never closed: where the lines that name files end."""
     reached = at
     while at < len(text):
         begin = at + 1 if text.startswith("\n", at) else at
-        end = text.find("\n", begin)
-        end = len(text) if end < 0 else end
+        end = text.find("\n", begin, begin + _LONGEST_ENTRY)
+        end = min(len(text), begin + _LONGEST_ENTRY) if end < 0 else end
         line = text[begin:end]
         if _EXTENSION.search(line):
             reached = end

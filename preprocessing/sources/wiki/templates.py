@@ -27,7 +27,7 @@ _CHARACTERS = {
     **dict.fromkeys(_names("dot; middot; ·; •; bull; bullet; ,; sdot; \\; •w; ·w"), " · "),
     **dict.fromkeys(_names("ellipsis; ...; …"), "..."),
     "minus": "−",
-    "'s": "'s", "-'": "'", "-'s": "'s", "' \"": "' \"", "\" '": "\" '", "-\"": "\"", "\"": "\"", "'-": "'", "\"'": "\"'", "' '": "' '",
+    "'s": "'s", "-'": "'", "-'s": "'s", "' \"": "' \"", "\" '": "\" '", "-\"": "\"", "'-": "'", "\"'": "\"'", "' '": "' '",
     "hyphen": "-", "long dash": "——", "times": "×", "divide": "÷", "pm": "±", "degree": "°", "deg": "°", "pi": "π",
     "=": "&#61;", "!": "&#124;", "pipe": "&#124;", "(": "&#123;", ")": "&#125;", "((": "&#123;&#123;", "))": "&#125;&#125;",
     "!(": "&#91;", ")!": "&#93;", "bracket": "&#91;", "*": "*", "dagger": "†", "double-dagger": "‡", "dagger2": "‡", "zwj": "\u200d",
@@ -44,25 +44,25 @@ _FIRST = _names(
     "tt; mono; monospace; code; samp; kbd; var; varserif; mvar; math; bigmath; mathcal; smallcaps; sc; sc1; sc2; smallcaps all; allcaps; "
     "unicode; iast; iso 15919; pie; not a typo; typo; as written; notatypo; proper name; linktext; angbr2; as is; "
     "script; hebrew; nastaliq; nastaleeq; urdu; ruby; ruby-ja; furigana; nihongo2; nihongo foot; kanji; kana; hiragana; katakana; zh-lang; "
-    "ill; interlanguage link; ill2; illm; iw; iw2; interlanguage link multi; red link; interwiki link; link-interwiki; ilm; "
+    "red link; "
     "visible anchor; vanchor; visibleanchor; va; no redirect; nrd; format link; "
     "clarify span; citation needed span; cns; cn span; citation needed lead; disputed span; which span; who span; better source needed span; "
     "flag; flagu; flagg; flag country name; flagtext; flaglink; flagicon text; flagd; flag unsorted; "
     "birth-date; death-date; start-date; end-date; birth-date and age; death-date and age; "
     "stn; rws; stnlnk; station; sta; station link; railway station; metro; lrt; "
     "marriage; chem name; sub; sup; superscript; subscript; resize2; vulgar; overset; "
-    "strong text; highlight; key press; key; button; black; white; mark; font; kerned; "
+    "strong text; highlight; key press; key; button; black; white; mark; font; kerned; ссылка; comment; "
     "film; mset; set; tqq; tq; xt; mxt; nq; pq; qi; wikt; wiktionary pipe; w; wp; "
-    "unité; unidad; nombre; unidade; fmtn; fmt; num; number; formatnum; nts; number table sorting; sort key; "
-    "lang-origin; langue; nobr text; nowrap text; mono text; page numbers; rtl text; sm; smd text; keep; "
-    "нп5; нп3; нп4; нп; не переведено; не переведено 2; не переведено 3; не переведено 5; нп2; 仮リンク; s+; nobr2; "
+    "fmtn; fmt; num; number; formatnum; nts; number table sorting; sort key; "
+    "nobr text; nowrap text; mono text; page numbers; rtl text; sm; smd text; keep; "
+    "нп5; нп3; нп4; нп; не переведено; не переведено 2; не переведено 3; не переведено 5; нп2; s+; nobr2; "
     "esd; nihongo title; small caps; plain text; text; ssub; ssup; su; lk; lx; literal; proto; reconstruction; wikt-link; wtl"
 )
 _OTHERS: dict[str, int] = {
-    **dict.fromkeys(_names("lang; langr; language text; lang2; wikt-lang; rtl-lang; rtl lang; script/lang; tsl; color; colour; colored text; fontcolor; font color; colorbox text; "
-        "textcolor; hover title; hovertitle; url2; plainlink; sort; sortkey; hs2; align; text align; flag2; colors text; audio; audio2; transl3; colored link; flagathlete2; "
-        "highlight round; background color; bg; bgcolor; link-en; link-de; link-fr; lien; ref-lang; citar lang"), 2),
-    **dict.fromkeys(_names("transl; transliteration; translit; transl.; romanization; resize; font size; fontsize; fs; size; sans-serif; serif; transliteración; script/x; bgc"), -1),
+    **dict.fromkeys(_names("lang; langr; language text; lang2; wikt-lang; rtl-lang; rtl lang; color; colour; colored text; fontcolor; font color; colorbox text; "
+        "textcolor; hover title; hovertitle; url2; plainlink; sort; sortkey; hs2; align; text align; flag2; colors text; audio; audio2; transl3; colored link; flagathlete2; langue; lengua; "
+        "highlight round; background color; bg; bgcolor; ref-lang; citar lang"), 2),
+    **dict.fromkeys(_names("transl; transliteration; translit; tlit; transl.; romanization; resize; font size; fontsize; fs; size; sans-serif; serif; transliteración; bgc"), -1),
     **dict.fromkeys(_names("columns-list; column-list; columns list; col-list"), -1), "colors": 3, "colour2": 3, "sortdate": 2,
 }  # fmt: skip
 # Blocks: their text stands in paragraphs of its own.
@@ -83,7 +83,7 @@ _INLINE_LISTS = {
 }  # fmt: skip
 _LABELLED = {
     "isbn": "ISBN ", "isbnt": "", "issn": "ISSN ", "oclc": "OCLC ", "oeis": "OEIS ", "doi": "doi:", "pmid": "PMID ", "arxiv": "arXiv:", "lccn": "LCCN ",
-    "circa": "c. ", "c.": "c. ", "ca": "c. ", "ca.": "c. ", "floruit": "fl. ", "fl": "fl. ", "fl.": "fl. ", "born": "b. ", "died": "d. ", "reign": "r. ", "r.": "r. ", "b.": "b. ", "d.": "d. ",
+    "circa": "c. ", "c.": "c. ", "ca": "c. ", "ca.": "c. ", "n°": "n° ", "nº": "nº ", "p.": "p. ", "mme": "Mme ", "floruit": "fl. ", "fl": "fl. ", "fl.": "fl. ", "born": "b. ", "died": "d. ", "reign": "r. ", "r.": "r. ", "b.": "b. ", "d.": "d. ",
     "sqrt": "√", "radic": "√", "lit": "lit. ", "literal translation": "lit. ", "see below": "see ", "see above": "see ", "approx": "approx. ",
     "awol": "", "section link1": "§ ", "sect": "§ ", "section": "§ ", "abt": "about ",
 }  # fmt: skip
@@ -100,7 +100,8 @@ _SHIP_PREFIXES = _names(
 
 def _table() -> dict[str, Show]:
     table: dict[str, Show] = {}
-    table.update({name: shown.always(text) for name, text in _CHARACTERS.items()})
+    # An apostrophe as an entity: beside those of bold and italic it is none of theirs.
+    table.update({name: shown.always(text.replace("'", "&#39;")) for name, text in _CHARACTERS.items()})
     table.update(dict.fromkeys(_FIRST, shown.first_of))
     table.update({name: shown.numbered(number) for name, number in _OTHERS.items()})
     table.update(dict.fromkeys(_BLOCKS, shown.block))
@@ -120,7 +121,7 @@ def _table() -> dict[str, Show]:
         shown.exponent: "e; x10^; esp; exponent; sn; scientific notation; x10",
         shown.height: "height; weight; hgt",
         shown.date_of(False): "birth date; start date; end date; birth date and age; start date and age; dob; bda; film date; release date; launch date; birth year and age; date of birth; birth year",
-        shown.date_of(True): "dts; date table sorting; dtsh; date; dmy; birth date df; datum; fecha; data; дата",
+        shown.date_of(True): "dts; date table sorting; dtsh; date; date-; dmy; birth date df; datum; fecha; data; дата",
         shown.dated_age: "death date and age; death date; dda; death year and age",
         shown.age: "age; age in years; age as of date; ayd; years old",
         shown.as_of: "as of; asof; as of?; as of now",
@@ -128,7 +129,18 @@ def _table() -> dict[str, Show]:
         shown.pounds: "£sd; lsd; pounds, shillings, and pence",
         shown.ship: "ship; ship/sandbox; navire; schiff",
         shown.ship_class: "sclass; sclass2; sclass-; ship class; sclass3; sclass/core",
-        shown.langx: "langx; lang-x; langnf; language with name; lang with name",
+        shown.langx: "langx; lang-x",
+        shown.named_language: "langnf; lang with name; language with name/for",
+        shown.korean: "korean; ko-hhrm; korean/auto",
+        shown.reading: "読み仮名; ふりがな; yomigana; 読み仮名 ruby不使用",
+        shown.quoted: "\"",
+        shown.guillemets: "citation; citation étrangère",
+        shown.measured: "unité; unidad; nombre; unidade",
+        shown.foreign_link: "lien; le; link-en; link-de; link-fr; link-ja; link-ru; link-es; link-it; link-ko",
+        shown.translated_link: "tsl; translink; ilh",
+        shown.rupees: "inrconvert; inr convert",
+        shown.plus_minus: "±; plusminus; plus minus",
+        shown.interlanguage: "ill; interlanguage link; ill2; iw; iw2; interlanguage link multi; illm; ilm; interwiki link; link-interwiki; 仮リンク",
         shown.zh: "zh; zh-full; chinese inline; lang-zh; linktext-zh; zh-cp; zh-tp",
         shown.nihongo: "nihongo; nihongo core; nihongo-s; japanese; ja-n",
         shown.nihongo3: "nihongo3; nihongo krt; nihongo4",
@@ -156,16 +168,37 @@ def _table() -> dict[str, Show]:
 
 FRACTIONS = frozenset(["frac", "sfrac", "fraction", "fract", "sfrac2", "vulgar fraction", "frac2"])
 """Behind a digit these are set apart from it: 1{{frac|1|4}}."""
-SHOWN = _table()
-"""Folded name -> what it shows for its arguments; None: nothing, with these."""
+_SHOWN = _table()
 
+
+def shown_by(name: str) -> Show | None:
+    """What a template of this folded name shows for its arguments; None: unknown, or known to show nothing."""
+    if show := _SHOWN.get(name):
+        return show
+    family, _, code = name.partition("-" if name.startswith("lang-") else "/")
+    if family == "lang" and code.replace("-", "").isalpha():  # of a language without a name here
+        return shown.language(code)
+    if family == "script" and code:
+        return shown.first_of
+    return shown.always(shown.french_number(name)) if name[:1] in "ivxlc123456789" and shown.french_number(name) else None
+
+
+# Footnotes and the like, which stand behind a word and show a mark.
+_NOTES = frozenset(
+    _names(
+        "efn; efn-ua; efn-lr; refn; note; notetag; ref; ref label; rp; r; sfn; sfnp; sfnm; cn; fact; citation needed; dead link; deadlink; webarchive; wayback; clarify; when; who; which; where; why; "
+        "by whom; according to whom; page needed; vague; dubious; better source; failed verification; original research inline; update inline; pov-statement; verify source; unreliable source?; "
+        "unreliable source; self-published inline; relevance inline"
+    )
+)
+_NOTES_END = (" needed", "-inline", " inline")
 _SILENT = frozenset(
     _names(
         "main; see also; further; about; for; for2; other uses; otheruses; other people; other places; hatnote; redirect; redirect2; redirects here; distinguish; details; see; seealso; main article; "
-        "further information; broader; hatnote group; selfref; reflist; references; refbegin; refend; notelist; efn; efn-ua; efn-lr; refn; note; notetag; ref; ref label; rp; r; sfn; sfnp; sfnm; sfnref; harv; "
-        "harvnb; harvp; harvid; harvc; ref-en; cn; fact; citation needed; citation; citations; cref; dead link; deadlink; webarchive; wayback; clarify; when; who; which; where; why; by whom; according to whom; "
-        "page needed; vague; dubious; better source; better source needed; failed verification; original research inline; update inline; update after; pov-statement; weasel-inline; peacock; full; verify source; "
-        "verification needed; unreliable source?; unreliable source; self-published inline; relevance inline; refimprove; more citations needed; unreferenced; unreferenced section; expand section; "
+        "further information; broader; hatnote group; selfref; reflist; references; refbegin; refend; notelist; sfnref; harv; "
+        "harvnb; harvp; harvid; harvc; ref-en; citation; citations; cref; "
+        "update after; peacock; full; "
+        "refimprove; more citations needed; unreferenced; unreferenced section; expand section; "
         "multiple issues; cleanup; copy edit; orphan; update; globalize; pov; notability; coi; tone; more footnotes; no footnotes; stub; good article; featured article; featured list; short description; "
         "authority control; coord; italic title; italictitle; lowercase title; displaytitle; toc; toc right; toc left; toc limit; tocleft; tocright; clear; clr; clear left; clear right; -; "
         "portal; portal bar; portal-inline; commons; commons category; commonscat; commons category-inline; wikiquote; wikisource; wiktionary; wikibooks; wikispecies; wikivoyage; wikinews; wikiversity; "
@@ -193,9 +226,6 @@ _SILENT_END = (
     " sidebar",
     " infobox",
     " navbox",
-    " needed",
-    "-inline",
-    " inline",
     " hatnote",
     "needed section",
     " topics",
@@ -203,6 +233,11 @@ _SILENT_END = (
     "succession",
     " footer",
 )
+
+
+def is_note(name: str) -> bool:
+    """Whether a template of this folded name shows a footnote's mark, or an editor's remark in its place."""
+    return name in _NOTES or name.endswith(_NOTES_END)
 
 
 def is_silent(name: str) -> bool:

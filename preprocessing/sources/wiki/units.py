@@ -15,6 +15,7 @@ _BETWEEN = {
     **dict.fromkeys(("x", "*", "×", "xx", "x(by)"), " × "),
     **dict.fromkeys(("+/-", "±", "&plusmn;"), " ± "),
     "+": " + ",
+    "/": "/",
     ",": ", ",
     ", and": ", and ",
     ", or": ", or ",
@@ -84,8 +85,9 @@ def value(positional: list[str], named: dict[str, str]) -> str:
     errors = [error.strip() for error in positional[1:3] if error.strip()]
     if len(errors) == 2 and errors[0] not in _BETWEEN:
         shown += f" +{errors[0].lstrip('+')} −{errors[1].lstrip('-−')}"
-    elif len(errors) == 2 and len(positional) > 2:
-        shown += _BETWEEN[errors[0]] + number(errors[1])
+    elif len(errors) == 2:
+        for word, other in zip(positional[1::2], positional[2::2], strict=False):  # 2 × 3 × 4
+            shown += _BETWEEN.get(word.strip(), f" {word.strip()} ") + number(other)
     elif errors and not (errors[0].startswith("(") or not is_number(errors[0])):
         shown += f" ± {errors[0]}"
     elif errors:
@@ -95,4 +97,5 @@ def value(positional: list[str], named: dict[str, str]) -> str:
     code = next((named[key].strip() for key in ("u", "ul") if named.get(key, "").strip()), "")
     per = next((named[key].strip() for key in ("up", "upl") if named.get(key, "").strip()), "")
     prefix, suffix = named.get("p", ""), named.get("s", "")
-    return f"{prefix}{shown}{suffix} {unit(code)}{'/' + unit(per) if per else ''}".strip()
+    space = "" if code in ("%", "‰", "°") else " "
+    return f"{prefix}{shown}{suffix}{space}{unit(code)}{'/' + unit(per) if per else ''}".strip()

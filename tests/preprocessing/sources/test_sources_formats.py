@@ -115,6 +115,23 @@ def test_a_json_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: d
     assert [text for _, text in documents(f"x={tmp_path}/b.json")] == ["x", "y"]
 
 
+def test_attributes_around_an_extracted_title_are_none_of_it(tmp_path: Path) -> None:
+    doc = '<doc id="7" title="He said "so" &amp; went" url="u" language="en">\nText.\n</doc>\n'
+    (tmp_path / "wiki_00").write_text(doc)
+    assert documents(f"x={tmp_path}/wiki_00") == [('He said "so" & went', "Text.")]
+
+
+@pytest.mark.parametrize("behind", ['\n[{"text": "lost"}]\n', "}", '{"text": "lost"}'])
+def test_what_stands_behind_a_json_array_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str) -> None:
+    (tmp_path / "a.json").write_text('[{"text": "x"}]  ' + behind)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 5)
+    kept, skipped = read(f"x={tmp_path}/a.json")
+    assert isinstance(kept, RawDocument)
+    assert isinstance(skipped, Skipped)
+    assert skipped.reason == "not JSON"
+    assert "stands behind the array" in skipped.detail
+
+
 def test_a_text_column_of_another_name(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"content": "x", "n": 1}\n')
     pq.write_table(pa.table({"content": ["y"]}), tmp_path / "a.parquet")

@@ -1,6 +1,7 @@
 """Hub datasets, offline: local directories, the hub's cache, what was prepared before; pinned, complete, no code run."""
 
 import dataclasses
+import gzip
 import os
 import subprocess
 import sys
@@ -119,6 +120,15 @@ def test_files_whose_columns_clash_are_named(tmp_path: Path, other: dict[str, li
     with pytest.raises(ValueError, match=message) as refused:
         parse_sources([f"hf:{tmp_path}/d"])
     assert "network" not in str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_json_files_whose_columns_clash_are_named(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "d").mkdir()
+    for name, row in (("a", b'{"text": "a", "n": 1}\n'), ("b", b'{"text": "b", "n": "two"}\n')):
+        (tmp_path / "d" / f"{name}.jsonl{suffix}").write_bytes(gzip.compress(row) if suffix else row)
+    with pytest.raises(ValueError, match=rf"column 'n' is int64 in a\.jsonl{suffix}, string in b\.jsonl{suffix}"):
+        parse_sources([f"hf:{tmp_path}/d"])
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -7,6 +7,7 @@ import pytest
 
 from preprocessing.sources.wiki.names import Site, is_redirect
 from preprocessing.sources.wiki.removed import Removed
+from preprocessing.sources.wiki.tags import end_of_gallery
 from preprocessing.sources.wikitext import plain_text
 
 
@@ -207,3 +208,65 @@ def test_counts_add_up_over_pages() -> None:
     for _ in range(3):
         plain_text("{{q}} a", Site(), removed)
     assert removed.templates == Counter({"q": 3})
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        (
+            "She reigned (1702–<ref>a</ref>), (1703–<!-- now -->) and (post-{{sfn|b}}).",
+            "She reigned (1702–), (1703–) and (post-).",
+        ),
+        ("So ;-<!-- x -->) and g(<!-- x -->) and rows[<!-- x -->]", "So ;-) and g() and rows[]"),
+        (
+            '"One."<ref>a</ref> "Two." (<ref>b</ref>) Fin <ref>c</ref>. Le fait<ref>d</ref> ; donc',
+            '"One." "Two." Fin. Le fait ; donc',
+        ),
+        ("== Life ==<ref>a</ref>\nA {{ipa|x}}<ref>b</ref> c (<ref>d</ref>{{ipa|x}}; born 1900)", "Life\nA c (born 1900)"),
+        ("<!-- note -->* item\n<!-- note -->{| class=x\n| cell\n|}\nProse.", "item\nProse."),
+    ],
+)
+def test_beside_notes_and_comments_punctuation_is_the_authors(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "plain"),
+    [
+        ("{{nowrap|{{math|1=F = ma}}}} holds", "F = ma holds"),
+        ("{{small|[[x|p = q]]}} and {{quote|See {{math|a {{=}} b}} there.}}", "p = q and\nSee a = b there."),
+        ("The ''Ark''{{'}}s mast, ''Boat''{{'s}} oar", "The Ark's mast, Boat's oar"),
+        ("{{tlit|ar|kitab}} {{script/Hebr|שלום}} {{lang-zza|text}} {{langnf|de|German|Haus}}", "kitab שלום text German: Haus"),
+        ("{{lang|sr-Latn|a}} {{langue|it|ciao}} {{date|3|mai|1901}} {{dts|1901|5|3}}", "a ciao 3 mai 1901 3 May 1901"),
+        (
+            "{{unité|7|km|2}}, {{XVIIIe siècle}}, {{1er}}, {{citation|mot}} {{citation|title=no}}",
+            "7 km², XVIIIe siècle, 1er, « mot »",
+        ),
+        ('{{"|Satz}} und {{"}}x{{"}}', '„Satz“ und "x"'),
+        (
+            "{{link-en|甲|A}} {{link-en|甲|A|乙}} {{tsl|en|A|甲}} {{読み仮名|漢字|かな}} {{仮リンク|甲|en|A|label=乙}}",
+            "甲 乙 甲 漢字（かな） 乙",
+        ),
+        (
+            "{{ill|de|Haus|Haus (x)}} {{ill|Haus|de}} {{as of|1990|pre=early}} {{inrconvert|5|c}}",
+            "Haus Haus As of early 1990 ₹5 crore",
+        ),
+        ("{{val|2|x|3|x|4|u=m}} {{val|5|u=%}} {{convert|5|/|6|km}} {{±|1|2}}", "2 × 3 × 4 m 5% 5/6 km +1 −2"),
+        ("{{nihongo|A|B|C|extra=D}} {{korean|hangul=한|rr=han}}", "A (B, C, D) 한; han"),
+    ],
+)
+def test_templates_that_show_their_text(wikitext: str, plain: str) -> None:
+    assert plain_text(wikitext) == plain
+
+
+def test_a_line_without_dropped_text_counts_nothing() -> None:
+    removed = Removed()
+    plain_text("One line.", removed=removed)
+    assert removed == Removed()
+    assert not removed.lines.keys()
+
+
+def test_of_a_page_that_is_one_line_each_gallery_looks_at_a_stretch() -> None:
+    """Else a row of galleries takes quadratic time."""
+    assert end_of_gallery("File:a.jpg|b\nText", 0) == 12
+    assert end_of_gallery("a" * 5000 + ".jpg|b", 0) == 0

@@ -69,6 +69,10 @@ WIDE = [
     "「行く。」と言った。|「来い！」と叫んだ。|とても良い。|終わり。",
     "今天很好!|我们走吧?|好。[3]|完",
     "यह एक वाक्य है। | यह दूसरा है॥ | तीसरा? | हाँ",
+    "ይህ አንድ ነው፧ | ሁለት ነው፡፡ | ሦስት",
+    "មួយ៕ | ពីរ",
+    "ꯑꯃ꯫ | ꯑꯅꯤ",
+    "ᱢᱤᱫ᱾ | ᱵᱟᱨ",
     "هل أنت بخير؟ | نعم. | جيد۔ | نعم",
     "圆周率是３．１４。|对",
 ]
@@ -140,7 +144,7 @@ def test_any_text_joined_is_the_paragraph(words: list[str]) -> None:
     assert "".join(sentences).replace(" ", "") == paragraph.replace(" ", "")
     assert all(sentences) or not paragraph
     assert all(sentence == sentence.strip() for sentence in sentences)
-    if not set(paragraph) & set("。！？｡．।॥۔؟።။។։"):
+    if not set(paragraph) & set("。！？｡．।॥۔؟።፧፨፡။។៕։߹܀܁܂᠃᠉᥄᥅꫰꫱꯫᱾᱿᰻᰼꩝꩞꩟꤯꣎꣏"):
         assert " ".join(sentences) == paragraph
 
 
