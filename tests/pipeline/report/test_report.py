@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.config.load import as_dict, load_recipe
 from pipeline.report.panels import smooth, write_curve_png
 from pipeline.report.recorded_run import load_run, load_runs, newly_clipped, series
 from pipeline.report.run_page import write_report
@@ -180,6 +181,16 @@ def test_the_page_leads_with_what_the_model_has_learnt(tmp_path: Path) -> None:
     assert source.count("guess good") == 1, "of six guesses one is right"
     assert "heldout by frequency" not in page.text
     assert "unigram_loss" not in page.text
+
+
+@pytest.mark.parametrize(("loss", "short"), [(ENTROPY - 0.1, True), (ENTROPY - 1.7, False)])
+def test_a_run_far_short_of_its_recipe_is_told(tmp_path: Path, loss: float, short: bool) -> None:
+    run = write_run(tmp_path / "run", summary={"heldout_mask_loss": loss, "heldout_unigram_entropy_nats": ENTROPY})
+    made_from = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**made_from, "config": as_dict(load_recipe("tiny"))}))
+    page = Page(write_report(run))
+    assert "The recipe's own run ended 1.742 below." in page.text
+    assert ("1.6 nats less than the recipe leads to expect" in page.text) == short
 
 
 def test_an_older_run_has_neither_picture_nor_sentences(tmp_path: Path) -> None:
