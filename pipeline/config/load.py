@@ -65,8 +65,7 @@ def learns_nats(name: str) -> float | None:
     """What a recipe says of itself by `learns_nats = 1.7`: its own run ended so far below the unigram entropy on the [MASK]
     positions of held-out text. None if it says nothing; what it extends does not speak for it. ValueError as of load_recipe."""
     path = _path(name)
-    _read([path])  # refuses what is not a recipe
-    return tomllib.loads(user_text(path)).get(LEARNS)
+    return _table(path, f"recipe {path.name}").get(LEARNS)
 
 
 def _path(name: str) -> Path:
@@ -80,17 +79,8 @@ def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
     """The values of the last of `files`, each of which extends the next, over those of the recipe that it extends itself; and
     the name that errors give to them."""
     path, where = files[-1], "recipe " + " extends ".join(file.name for file in files)
-    try:
-        values = tomllib.loads(user_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
-    legal = [*RunConfig.model_fields, EXTENDS, LEARNS]
-    for key in values:
-        if key not in legal:
-            raise ValueError(f"{where}: {unknown_key([key], legal)}")
-    learns = values.pop(LEARNS, 0.0)
-    if isinstance(learns, bool) or not isinstance(learns, int | float) or not math.isfinite(learns):
-        raise ValueError(f"{where}: {LEARNS} = {learns!r}, expected nats, a number")
+    values = _table(path, where)
+    values.pop(LEARNS, None)
     if EXTENDS not in values:
         return values, where
     name = values.pop(EXTENDS)
@@ -105,6 +95,22 @@ def _read(files: Sequence[Path]) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{where}: {EXTENDS} = {name!r}: a circle; one of them has to stand on its own")
     inherited, where = _read([*files, parent])
     return _merged(without_outdone(inherited, values), values), where
+
+
+def _table(path: Path, where: str) -> dict[str, Any]:
+    """What one file says, its sections not yet validated."""
+    try:
+        values = tomllib.loads(user_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    legal = [*RunConfig.model_fields, EXTENDS, LEARNS]
+    for key in values:
+        if key not in legal:
+            raise ValueError(f"{where}: {unknown_key([key], legal)}")
+    learns = values.get(LEARNS, 0.0)
+    if isinstance(learns, bool) or not isinstance(learns, int | float) or not math.isfinite(learns):
+        raise ValueError(f"{where}: {LEARNS} = {learns!r}, expected nats, a number")
+    return values
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
