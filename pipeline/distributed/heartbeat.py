@@ -192,7 +192,8 @@ class HeartbeatStore:
                 self._publish()
                 return question(self._store)
             except RuntimeError:
-                self.lost = again or not self._reconnect()
+                # To a rank that has left, a store that is gone means that the others have, too.
+                self.lost = again or self.heartbeat().ended or not self._reconnect()
         raise ConnectionError("the rendezvous store is gone")
 
     def _reconnect(self) -> bool:

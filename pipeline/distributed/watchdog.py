@@ -38,6 +38,7 @@ from pipeline.distributed.heartbeat import (
 from pipeline.distributed.launch import World, is_launched
 from preprocessing.base.command_line import RankError
 
+ERROR_INTERVALS = 20  # an error of all ranks is told after so long at the latest, whatever the others do
 LINGER_INTERVALS = 4  # so long a rank that has given its verdict lives on: the others shall find the verdict, not a dead rank
 
 
@@ -134,7 +135,7 @@ class Watchdog:
         if error is None:
             self.close()
         elif isinstance(error, ValueError) and not isinstance(error, RankError):
-            self.close(self.wait_s)  # the error is to be told soon, whatever the others do
+            self.close(ERROR_INTERVALS * self.interval_s)
         else:
             self.end_if_lost(error)
             self._halt()

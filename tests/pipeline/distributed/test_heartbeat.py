@@ -1,5 +1,6 @@
 """What two readings of the ranks' heartbeats say, word by word."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -91,3 +92,15 @@ def test_all_ranks_find_a_verdict_of_their_own_attempt(monkeypatch: pytest.Monke
             rank.ask(rank.read, 30)
             assert rank.verdict == f"lost in attempt {attempt}"
             rank.close()
+
+
+def test_a_rank_that_has_left_says_nothing_of_a_store_that_ends(capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that is ending takes connections still and answers none: torch's store would try for seconds, and say so."""
+    store = TCPStore("127.0.0.1", 0, None, is_master=True, timeout=timedelta(seconds=30), wait_for_workers=False)
+    rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: replace(WAITING, ended=True))
+    port = store.port
+    del store
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(ConnectionError):
+        rank.ask(rank.read, 30)
+    rank.close()
+    assert "timed out" not in capfd.readouterr().err  # below are warnings, which the command line turns off
