@@ -1,7 +1,4 @@
-"""A function over items on several processes. Workers end with their parent, however it ends.
-
-Processes are spawned, not forked: SentencePiece has threads, and a child forked from a process with threads can hang.
-"""
+"""A function over items on several processes. Workers end with their parent, however it ends."""
 
 import multiprocessing
 import os
@@ -11,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
+
+from preprocessing.base.processes import clean_processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,9 +42,8 @@ def work(
         for item in items:
             done(function(state, item))
         return
-    context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(count, context, initializer=_begin, initargs=(make_state,)) as pool:
+        with ProcessPoolExecutor(count, clean_processes(), initializer=_begin, initargs=(make_state,)) as pool:
             try:
                 for future in as_completed([pool.submit(_call, function, item) for item in items]):
                     done(future.result())

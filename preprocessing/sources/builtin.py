@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import platform
 import re
 import sysconfig
@@ -64,14 +65,19 @@ def _docstring_books() -> list[RawDocument]:
     """One document a top-level module or package: its docstrings, submodules' included, in the files' order."""
     library = _library()
     books: dict[str, list[str]] = {}
-    for path in sorted(library.rglob("*.py")):
-        relative = path.relative_to(library)
-        if SKIPPED_FOLDERS.isdisjoint(relative.parts) and not relative.parts[0].startswith("config-"):
-            books.setdefault(relative.parts[0].removesuffix(".py"), []).extend(_docstrings(path))
+    for path in sorted(_modules(library)):
+        books.setdefault(path.relative_to(library).parts[0].removesuffix(".py"), []).extend(_docstrings(path))
     return [
         RawDocument(DOCSTRINGS, name, name, "\n".join(map(unwrap, texts)), f"{DOCSTRINGS}:{name}")
         for name, texts in sorted(books.items())
     ]
+
+
+def _modules(library: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(library):
+        top = Path(folder) == library
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS and not (top and name.startswith("config-"))]
+        yield from (Path(folder, name) for name in files if name.endswith(".py"))
 
 
 def _docstrings(path: Path) -> Iterator[str]:
@@ -87,7 +93,8 @@ def _docstrings(path: Path) -> Iterator[str]:
             text = ast.get_docstring(node)
             if text:
                 yield text
-        pending.extend(child for child in reversed(list(ast.iter_child_nodes(node))) if isinstance(child, ast.stmt))
+        for statements in ("finalbody", "orelse", "body"):  # the last one pushed is the next one looked at
+            pending.extend(reversed(getattr(node, statements, ())))
 
 
 _RULE = re.compile(r"[\s=\-~^*+#_.`|]*")

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import heapq
 import io
-import multiprocessing
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from typing import TypeAlias
 
 import sentencepiece
 
+from preprocessing.base.processes import clean_processes
 from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, PAD_ID, SEP_ID, SPECIAL_PIECES, UNK_ID
 
 SAMPLE_CHARACTERS = 20_000_000
@@ -81,8 +81,7 @@ def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] 
     ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
     because the trainer's C++ code would keep Ctrl-C waiting until it is done.
     """
-    # Not fork: the trainer's own threads hung in a child forked from a process that had threads (torch's, say).
-    context = multiprocessing.get_context("spawn")
+    context = clean_processes()
     here, there = context.Pipe()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
