@@ -269,3 +269,18 @@ def test_the_command_line_alone_is_light(package: str) -> None:
     program = f"import sys, {package}.__main__; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_a_ranks_start_leaves_torchs_compiler_out() -> None:
+    """Neither a model without storage nor an optimiser brings it: two of a rank's five seconds before its first step."""
+    program = """
+import sys, torch, pipeline.engine.deepspeed_import
+from pipeline.config.schema import RunConfig
+from pipeline.model.build import skeleton
+optimizer = torch.optim.SGD(skeleton(RunConfig(), 100).parameters(), lr=0.1)
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -37,5 +37,11 @@ with quiet():
     with patch("deepspeed.runtime.compiler.compile", lambda: lambda kernel: kernel), contextlib.suppress(ImportError):
         importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
 
+# A torch optimiser imports torch's compiler (two seconds) in order not to be compiled. Nothing here would compile one.
+for method in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+    plain = getattr(getattr(torch.optim.Optimizer, method), "__wrapped__", None)
+    if plain is not None:
+        plain.__dynamo_disable = plain
+
 # `import deepspeed.comm.torch as …` would give torch itself: the package binds that name over its own module's.
 deepspeed_torch_backend = importlib.import_module("deepspeed.comm.torch")

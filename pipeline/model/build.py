@@ -1,8 +1,12 @@
 """The model of a recipe, real or without storage."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from pipeline.config.schema import RunConfig
 from pipeline.model.pretraining import PretrainingModel
@@ -32,10 +36,23 @@ def skeleton(config: RunConfig, vocab_size: int) -> PretrainingModel | TaskModel
     if config.model.layers > MOST_LAYERS:
         raise ValueError(f"model.layers = {config.model.layers:,}: expected at most {MOST_LAYERS:,}; choose a shallower model")
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _NoFilling():
             return (build_model if config.task.name == "pretraining" else build_task_model)(config, vocab_size)
     except (RuntimeError, OverflowError, MemoryError) as error:
         raise ValueError(f"model.width = {config.model.width:,}, vocabulary {vocab_size:,}: too large for a tensor") from error
+
+
+class _NoFilling(TorchFunctionMode):
+    """Within it tensors keep what they have when torch's modules initialise themselves. Of a tensor without storage that is
+    nothing, and torch, which would fill it in Python, imports its compiler for that: two seconds of a rank's start."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
 
 
 def log_unigram(counts_V: np.ndarray) -> Tensor:

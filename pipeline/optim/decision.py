@@ -26,6 +26,7 @@ from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 
 STOP = ("stop", None)
 ROW = 128  # elements whose squares are added in fp32; the sums of rows are added in float64
+SHORT = 2**17  # elements of a vector that is copied beside others to be squared with them
 Numbers = Tensor | Fp32Vector
 Product = tuple[int, Numbers, Numbers]  # the slot of a sum, and two vectors, of which a·b is added to it
 
@@ -187,15 +188,12 @@ def _global_sums(
 def _reduced(partitions: Partitions, products: Iterable[Product], size: int, numbers: Mapping[int, float]) -> list[float]:
     """The global sums of `size` slots: products a·b, and plain numbers by slot."""
     sums = torch.zeros(size, dtype=torch.float64, device=partitions.device)
-    slots, dots = [], []
-    for slot, a, b in products:
-        for part_a, part_b in _chunks(a, b):
-            slots.append(slot)
-            dots.append(square_sum(_values(part_a)) if part_a is part_b else _dot(part_a, part_b))
+    dots = list(_dots(products))
     if dots:
-        dots_64 = torch.stack(dots).to(partitions.device)
+        slots, values = zip(*dots, strict=True)
+        dots_64 = torch.stack(values).to(partitions.device)
         # Not index_add_: on a GPU its atomics add in any order, and the last bit would change from run to run.
-        sums += _adding_up(tuple(slots), size, partitions.device) @ dots_64
+        sums += _adding_up(slots, size, partitions.device) @ dots_64
     for slot, number in numbers.items():
         if number:
             sums[slot] += number
@@ -203,6 +201,26 @@ def _reduced(partitions: Partitions, products: Iterable[Product], size: int, num
         partitions.all_reduce_sum(sums)
         sums /= partitions.copies
     return sums.tolist()  # the step's one host synchronisation
+
+
+def _dots(products: Iterable[Product]) -> Iterator[tuple[int, Tensor]]:
+    """(slot, a·b) of each chunk. Short vectors of one slot are squared together: a call costs more than they do."""
+    short: list[Tensor] = []
+    short_slot, waiting = -1, 0
+    for slot, a, b in products:
+        for part_a, part_b in _chunks(a, b):
+            if part_a is not part_b:
+                yield slot, _dot(part_a, part_b)
+            elif part_a.numel() > SHORT:
+                yield slot, square_sum(_values(part_a))
+            else:
+                if short and (slot != short_slot or waiting + part_a.numel() > longest_chunk(part_a.is_cuda)):
+                    yield short_slot, square_sum(torch.cat(short))
+                    short, waiting = [], 0
+                short_slot, waiting = slot, waiting + part_a.numel()
+                short.append(_values(part_a))
+    if short:
+        yield short_slot, square_sum(torch.cat(short))
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.optim.decision import decide, square_sum
+from pipeline.optim.decision import SHORT, decide, square_sum
 from pipeline.optim.fp32_vector import CHUNK_ELEMENTS
 from pipeline.optim.partitions import replicated
 
@@ -66,3 +66,23 @@ def test_the_decision_has_these_norms(threads: int, tails: str) -> None:
     for ours, tensors in ((decision.x_norm, parameters), (decision.g_norm, [p.grad for p in parameters])):
         exact = math.sqrt(sum(float(t.detach().double().square().sum()) for t in tensors if t is not None))
         assert ours == pytest.approx(exact, rel=WITHIN)
+
+
+def test_short_tensors_that_are_taken_together_stay_in_their_sets() -> None:
+    """Tensors of two sets in turn, runs of them longer than one chunk, the longest that counts as short and the next."""
+    sizes = (SHORT, SHORT, 1, SHORT + 1, SHORT, SHORT, SHORT, 77)
+    parameters = [torch.nn.Parameter(heavy("Student 1.5", size)) for size in sizes * 2]
+    gradients = [heavy("Cauchy", p.numel()) for p in parameters]
+    for p, g in zip(parameters, gradients, strict=True):
+        p.grad = g
+    of_set = {"a": (0, 1, 2, 3, 4, 5, 6, 9, 15), "b": (7, 8, 10, 11, 12, 13, 14)}
+    names = [str(at) for at in range(len(parameters))]
+    groups = [
+        {"name": key, "names": [names[at] for at in ats], "params": [parameters[at] for at in ats], "rule": "sgd"}
+        | {"clip_set": key, "lr": 0.1, "weight_decay": 0.01, "clip_c": 2.0}
+        for key, ats in of_set.items()
+    ]
+    decision = decide(replicated(list(zip(names, parameters, strict=True)), groups), groups, None, 1)
+    for key, ats in of_set.items():
+        exact = [math.sqrt(sum(float(t[at].detach().double().square().sum()) for at in ats)) for t in (parameters, gradients)]
+        assert decision.sets[key][:2] == pytest.approx(exact, rel=WITHIN)
