@@ -12,7 +12,7 @@ DEEPEST = 100
 class Open:
     """Something that was opened: `parts` between its bars, each a list of strings; what was removed inside it."""
 
-    __slots__ = ("braces", "counted", "kind", "parts", "templates", "width")
+    __slots__ = ("counted", "kind", "parts", "templates", "width")
 
     def __init__(self, kind: str, width: int = 2) -> None:
         self.kind = kind  # "page", "{{", "[[", "{|", "-{"
