@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.training_step import SIZES, operations
+from benchmarks.floor import SIZES, operations
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
 from pipeline.config.load import load_recipe

@@ -22,7 +22,7 @@ COMMANDS = [
 ]
 TESTED = {
     "python -m pipeline certify": "test_certify.py runs the same",
-    "python -m pipeline invariance --recipe base": "test_invariance.py does it with smaller ones",
+    "python -m pipeline invariance --recipe base": "test_invariance_report.py does it with smaller ones",
 }
 ELSEWHERE = {
     "make demo": "tests/test_demo.py runs it",

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.training_step import BERT, MODERN_BERT, OURS, PLAIN, SIZES, Row, operations, recipe_of, table
+from benchmarks.floor import SIZES, operations
+from benchmarks.training_step import BERT, MODERN_BERT, OURS, PLAIN, Row, recipe_of, table
 from pipeline.data.random_batch import random_batch
 from pipeline.model.build import build_model
 

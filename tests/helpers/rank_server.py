@@ -10,16 +10,12 @@ Started by ranks.RankServer, it reads one JSON object a line on standard input a
 Ranks are real processes: they have the launcher's variables but no launcher, like srun's, and find each other over gloo.
 Those started together are one process group. All of them end with this process, and it with its standard input.
 Rank r writes outputs[r] + ".stdout" and ".stderr", and to ".imports" what it had to import itself.
-
-One file, longer than others, because it is one program with its protocol.
 """
 
 import ctypes
 import errno
-import functools
 import gc
 import importlib
-import io
 import itertools
 import json
 import os
@@ -29,11 +25,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from pipeline.distributed.launch import LAUNCHER_VARIABLES
+from tests.helpers.faults import arm, located
 
 ROOT = Path(__file__).parent.parent.parent
 PORTS = range(15000, 30000)  # below Linux's ephemeral ports: no connection is given one of them between choice and use
@@ -57,19 +54,6 @@ MODULES = (
     "matplotlib.backends.backend_svg",
 )
 
-# Where a rank can die or fail: MODULE:NAME as the caller looks it up, several with commas between them, or one of these
-# names. The calls at all functions of a place are counted together.
-PLACES = {
-    "fsync": ("os:fsync",),
-    "rename": ("os:rename", "os:replace"),
-    "durable": ("os:fsync", "os:rename", "os:replace"),
-    "write": ("builtins:open", "io:open"),  # only those that open for writing
-    "batch": ("pipeline.data.pretraining:PretrainingData.batch",),
-    "step": ("pipeline.optim.optimizer:PretrainingOptimizer.prepare",),  # torch wraps `step` itself
-}
-
-Fault = Mapping[str, Any]
-
 
 def import_everything() -> None:
     """In this thread alone: a fork copies no other, and what they hold locked stays locked."""
@@ -86,62 +70,6 @@ def check_single_thread() -> None:
     tasks = [Path("/proc/self/task", task, "comm") for task in os.listdir("/proc/self/task")]
     if len(tasks) != 1:
         raise RuntimeError(f"cannot fork with {len(tasks)} threads: {', '.join(t.read_text().strip() for t in tasks)}")
-
-
-def located(place: str) -> list[tuple[Any, str]]:
-    """(owner, name) of each function that a place stands for; ValueError if there is none."""
-    found = []
-    for target in PLACES.get(place, place.split(",")):
-        module, _, path = target.partition(":")
-        *parents, name = path.split(".")
-        try:
-            owner = functools.reduce(getattr, parents, importlib.import_module(module))
-            getattr(owner, name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"place {place!r}: {error}; expected MODULE:NAME or one of {', '.join(PLACES)}") from error
-        found.append((owner, name))
-    return found
-
-
-def intercept(place: str, before: Callable[[int, Sequence[Any]], None]) -> None:
-    """From now on `before(k, arguments)` runs before the k-th call at a place."""
-    calls = itertools.count(1)
-
-    def intercepted(function: Callable[..., Any]) -> Callable[..., Any]:
-        reads = function is io.open
-
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            mode = kwargs.get("mode", args[1] if len(args) > 1 else "r") if reads else "w"
-            if set(mode) & set("wax+"):
-                before(next(calls), args)
-            return function(*args, **kwargs)
-
-        return call
-
-    for owner, name, wrapped in [(owner, name, intercepted(getattr(owner, name))) for owner, name in located(place)]:
-        setattr(owner, name, wrapped)
-
-
-def arm(die: Fault | None, fail: Fault | None, rank: int) -> None:
-    """Let this rank die or fail where the request says so."""
-    if fail is not None and fail["rank"] in ("all", rank):
-        number, first, times = getattr(errno, fail["errno"]), fail["count"], fail["times"]
-
-        def raise_error(call: int, args: Sequence[Any]) -> None:
-            if call >= first and (times is None or call < first + times):
-                named = args[:1] if args and isinstance(args[0], (str, os.PathLike)) else ()
-                raise OSError(number, os.strerror(number), *map(os.fspath, named))
-
-        intercept(fail["at"], raise_error)
-    if die is not None and die["rank"] in ("all", rank):
-        count, everyone = die["count"], die["everyone"]
-
-        def kill(call: int, args: Sequence[Any]) -> None:
-            if call == count:
-                os.kill(0 if everyone else os.getpid(), die["signal"])  # 0: all of the process group in one call
-
-        intercept(die["at"], kill)
 
 
 def check_request(request: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ ANSWER_S = 120.0  # the longest that the server may take to answer, its imports 
 
 @dataclass(frozen=True)
 class Death:
-    """SIGKILL, or another signal, before the `count`-th call at a place (rank_server.PLACES, or MODULE:NAME), which each rank
+    """SIGKILL, or another signal, before the `count`-th call at a place (faults.PLACES, or MODULE:NAME), which each rank
     counts for itself.
 
     It takes the rank alone, or `everyone` started with it; with rank "all" the first to get so far takes everyone.

@@ -78,6 +78,15 @@ def refused(result: subprocess.CompletedProcess[str], *words: str, torchrun: boo
         assert word in lines[0], lines[0]
 
 
+def assert_refused(code: int, err: str, *parts: str) -> None:
+    """The same of `python -m preprocessing`, called in this process."""
+    assert code == 2, err
+    assert err.count("\n") == 1, err
+    assert err.startswith("python -m preprocessing")
+    for part in parts:
+        assert part in err
+
+
 def set_options(**values: object) -> list[str]:
     """--set for each keyword; a double underscore stands for the dot."""
     return [word for key, value in values.items() for word in ("--set", f"{key.replace('__', '.')}={value}")]

@@ -48,3 +48,8 @@ def read_slices(source: Source, slice_bytes: int, max_document_bytes: int) -> tu
 def content(directory: Path) -> dict[str, bytes]:
     """Every file of a corpus."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def titles(corpus: Corpus, split: str) -> list[str]:
+    """Of every document, in its order."""
+    return [shard.title(i) for shard in corpus.shards(split) for i in range(len(shard))]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import rank_server as program
+from tests.helpers.faults import PLACES, arm
 from tests.helpers.ranks import WITHOUT_REPORT, Death, Failure, RankServer
 from tests.helpers.running import SMALL, refused, run_cli, set_options
 
@@ -67,7 +68,7 @@ def test_all_die_together_and_their_successors_end_where_they_would_have(
     assert not (run / "report.html").exists()
 
 
-@pytest.mark.parametrize("place", [*program.PLACES, "pipeline.run.monitor:Monitor.train,pipeline.run.monitor:Monitor.evaluate"])
+@pytest.mark.parametrize("place", [*PLACES, "pipeline.run.monitor:Monitor.train,pipeline.run.monitor:Monitor.evaluate"])
 def test_every_place_is_reached(rank_server: RankServer, corpus: Path, tmp_path: Path, place: str) -> None:
     died = rank_server.run(pretrain(corpus, tmp_path / "run"), die=Death(rank=0, at=place, count=1))
     assert died.codes == [-signal.SIGKILL], died.stderr
@@ -91,7 +92,7 @@ def test_a_rank_whose_disk_is_full(rank_server: RankServer, corpus: Path, tmp_pa
 def test_failures_begin_and_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("rename", "replace"):
         monkeypatch.setattr(os, name, getattr(os, name))  # arm() replaces them; put back at the end
-    program.arm(None, asdict(Failure(rank="all", at="rename", count=2, errno="EIO", times=2)), rank=5)
+    arm(None, asdict(Failure(rank="all", at="rename", count=2, errno="EIO", times=2)), rank=5)
     first, second = tmp_path / "first", tmp_path / "second"
     first.touch()
     os.rename(first, second)

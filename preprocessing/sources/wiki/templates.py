@@ -5,7 +5,7 @@ maintenance, navigation; or (3) unknown: dropped, and counted by name. Names are
 """
 
 # ruff: noqa: E501 (tables are best read as tables)
-from preprocessing.sources.wiki import shown
+from preprocessing.sources.wiki import dates, languages, shown
 from preprocessing.sources.wiki.codes import COUNTRIES, CURRENCIES, LANGUAGES
 from preprocessing.sources.wiki.shown import BREAK, Show
 
@@ -110,7 +110,7 @@ def _table() -> dict[str, Show]:
     table.update({name: shown.labelled(label) for name, label in _LABELLED.items()})
     table.update({name: shown.around(*pair) for name, pair in _AROUND.items()})
     table.update({name: shown.currency(symbol) for name, symbol in CURRENCIES.items()})
-    table.update({f"lang-{code}": shown.language(code) for code in LANGUAGES})
+    table.update({f"lang-{code}": languages.language(code) for code in LANGUAGES})
     table.update({code: shown.always(name) for code, name in COUNTRIES.items() if len(code) == 3})
     table.update({name: shown.prefixed_ship(name.upper() if name.isascii() else name) for name in _SHIP_PREFIXES})
     functions: dict[Show, str] = {
@@ -120,30 +120,30 @@ def _table() -> dict[str, Show]:
         shown.power: "pow; 10^; power; exp",
         shown.exponent: "e; x10^; esp; exponent; sn; scientific notation; x10",
         shown.height: "height; weight; hgt",
-        shown.date_of(False): "birth date; start date; end date; birth date and age; start date and age; dob; bda; film date; release date; launch date; birth year and age; date of birth; birth year",
-        shown.date_of(True): "dts; date table sorting; dtsh; date; date-; dmy; birth date df; datum; fecha; data; дата",
-        shown.dated_age: "death date and age; death date; dda; death year and age",
-        shown.age: "age; age in years; age as of date; ayd; years old",
-        shown.as_of: "as of; asof; as of?; as of now",
+        dates.date_of(False): "birth date; start date; end date; birth date and age; start date and age; dob; bda; film date; release date; launch date; birth year and age; date of birth; birth year",
+        dates.date_of(True): "dts; date table sorting; dtsh; date; date-; dmy; birth date df; datum; fecha; data; дата",
+        dates.dated_age: "death date and age; death date; dda; death year and age",
+        dates.age: "age; age in years; age as of date; ayd; years old",
+        dates.as_of: "as of; asof; as of?; as of now",
         shown.any_currency: "currency; money; cur; formatprice; format price",
         shown.pounds: "£sd; lsd; pounds, shillings, and pence",
         shown.ship: "ship; ship/sandbox; navire; schiff",
         shown.ship_class: "sclass; sclass2; sclass-; ship class; sclass3; sclass/core",
-        shown.langx: "langx; lang-x",
-        shown.named_language: "langnf; lang with name; language with name/for",
-        shown.korean: "korean; ko-hhrm; korean/auto",
-        shown.reading: "読み仮名; ふりがな; yomigana; 読み仮名 ruby不使用",
-        shown.quoted: "\"",
-        shown.guillemets: "citation; citation étrangère",
+        languages.langx: "langx; lang-x",
+        languages.named_language: "langnf; lang with name; language with name/for",
+        languages.korean: "korean; ko-hhrm; korean/auto",
+        languages.reading: "読み仮名; ふりがな; yomigana; 読み仮名 ruby不使用",
+        languages.quoted: "\"",
+        languages.guillemets: "citation; citation étrangère",
         shown.measured: "unité; unidad; nombre; unidade",
-        shown.foreign_link: "lien; le; link-en; link-de; link-fr; link-ja; link-ru; link-es; link-it; link-ko",
-        shown.translated_link: "tsl; translink; ilh",
+        languages.foreign_link: "lien; le; link-en; link-de; link-fr; link-ja; link-ru; link-es; link-it; link-ko",
+        languages.translated_link: "tsl; translink; ilh",
         shown.rupees: "inrconvert; inr convert",
         shown.plus_minus: "±; plusminus; plus minus",
-        shown.interlanguage: "ill; interlanguage link; ill2; iw; iw2; interlanguage link multi; illm; ilm; interwiki link; link-interwiki; 仮リンク",
-        shown.zh: "zh; zh-full; chinese inline; lang-zh; linktext-zh; zh-cp; zh-tp",
-        shown.nihongo: "nihongo; nihongo core; nihongo-s; japanese; ja-n",
-        shown.nihongo3: "nihongo3; nihongo krt; nihongo4",
+        languages.interlanguage: "ill; interlanguage link; ill2; iw; iw2; interlanguage link multi; illm; ilm; interwiki link; link-interwiki; 仮リンク",
+        languages.zh: "zh; zh-full; chinese inline; lang-zh; linktext-zh; zh-cp; zh-tp",
+        languages.nihongo: "nihongo; nihongo core; nihongo-s; japanese; ja-n",
+        languages.nihongo3: "nihongo3; nihongo krt; nihongo4",
         shown.sic: "sic; sic2; as-is; [sic]",
         shown.country: "flagcountry; flag country; fb; fbw; cr; crw; cr19; nft; ru; rut; hb; hbw; vb; vbw; ih; ihw; fh; fhw; fut; wp-flag; country; flagnation; flag-country; fbu",
         shown.athlete: "flagathlete; flag athlete; flagioc2athlete; flagiocathlete; flagmedalist; flagiocmedalist; sportname",
@@ -152,12 +152,12 @@ def _table() -> dict[str, Show]:
         shown.music: "music; musical note; note symbol",
         shown.ordinal: "ordinal; ord; ordinal number; nth",
         shown.roads: "jct; road; junction",
-        shown.old_style: "oldstyledate; old style date; osd; oldstyledatedy; osdy",
+        dates.old_style: "oldstyledate; old style date; osd; oldstyledatedy; osdy",
         shown.section_link: "section link; slink; seclink; sectionlink; link section",
         shown.percentage: "percentage; pct; percent; percent done text",
         shown.verse: "bibleverse; bibleref; bibleref2; bibleref2c; bible; bibleverse with invisible space; bibleverse-nb; quran; cite quran",
         shown.nuclide: "nuclide; nuclide2; simplenuclide; simplenuclide2; nuclide link; isotope",
-        shown.century: "s-; s; -s; -s-; siècle",
+        dates.century: "s-; s; -s; -s-; siècle",
         shown.harvard: "harvtxt; harvard citation text; harvcoltxt",
         shown.link_url: "url; web link; link url; email; weblink; external link",
     }  # fmt: skip
@@ -177,10 +177,10 @@ def shown_by(name: str) -> Show | None:
         return show
     family, _, code = name.partition("-" if name.startswith("lang-") else "/")
     if family == "lang" and code.replace("-", "").isalpha():  # of a language without a name here
-        return shown.language(code)
+        return languages.language(code)
     if family == "script" and code:
         return shown.first_of
-    return shown.always(shown.french_number(name)) if name[:1] in "ivxlc123456789" and shown.french_number(name) else None
+    return shown.always(dates.french_number(name)) if name[:1] in "ivxlc123456789" and dates.french_number(name) else None
 
 
 # Footnotes and the like, which stand behind a word and show a mark.

@@ -1,13 +1,8 @@
-"""What is predicted is what is measured; and what was done to make it small changes no number of a run.
-
-One file, longer than others, because its tests share what was predicted and measured once.
-"""
+"""What is predicted is what is measured; and what was done to make it small changes no number of a run."""
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +11,8 @@ import torch
 
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
-from pipeline.config.load import as_dict, changed, load_recipe
-from pipeline.config.schema import RunConfig
+from pipeline.config.load import as_dict
 from pipeline.memory.compare import predicted_rows, systems
-from pipeline.memory.fits import check_fits, largest_micro_batch, most_layers, with_micro
 from pipeline.memory.live import LiveBytes
 from pipeline.memory.measure import measure
 from pipeline.memory.partition import fullest_rank
@@ -28,22 +21,8 @@ from pipeline.memory.system import GRADIENTS, KINDS, WORKSPACE, System, random_m
 from pipeline.model.build import build_model, skeleton
 from pipeline.optim.groups import in_parts, parameter_groups
 from tests.helpers.ranks import RankServer
-from tests.helpers.running import long, refused, run_cli
-
-SHAPE = (
-    *("model.layers=2", "model.width=256", "model.heads=4", "model.ffn_width=1024", "model.max_seq_len=64", "data.seq_len=64"),
-    *("batch.micro_sequences=4", "batch.global_sequences=4", "train.update_elements=100000", "optim.schedule.warmup_steps=1"),
-)
-SIBERT = ("base-paper", "model.encoder=sibert-d", "model.head=invariant", "data.objective=mlm")
-PAPER, BERT = ("base-paper",), ("base-paper-bert",)
-
-
-def recipe(kind: tuple[str, ...], *settings: str) -> RunConfig:
-    return load_recipe(kind[0], [*SHAPE, *kind[1:], *settings])
-
-
-def system(kind: tuple[str, ...], ds_config: str, world_size: int = 1, *settings: str) -> System:
-    return System("it", recipe(kind, f"train.ds_config={ds_config}", *settings), 4096, world_size)
+from tests.helpers.running import long, refused
+from tests.helpers.weighed_systems import BERT, PAPER, SIBERT, recipe, system
 
 
 @pytest.mark.parametrize(
@@ -143,39 +122,6 @@ def test_live_bytes_see_temporaries_and_what_other_threads_release() -> None:
     assert live.stretches["temporary"].peak == pytest.approx(2_200_000, abs=100)
     assert live.stretches["temporary"].end == 1_000_000
     assert live.stretches["released"].end < 100
-
-
-def test_the_largest_micro_batch_is_the_largest() -> None:
-    weighed = system(SIBERT, "zero1-bf16", 2, "batch.global_sequences=120")
-    limit = predict(with_micro(weighed, 20)).largest
-    assert largest_micro_batch(weighed, limit) == 20
-    assert largest_micro_batch(weighed, limit - 1) == 15
-    assert largest_micro_batch(weighed, 2**40) == 60
-    assert largest_micro_batch(weighed, 2**20) == 0
-    whole = predict(with_micro(weighed, 60)).largest
-    assert largest_micro_batch(weighed, whole) == 60
-    assert largest_micro_batch(replace(weighed, world_size=7), 2**40) == 0  # no micro batch divides it
-
-
-def test_the_deepest_model_is_about_the_deepest() -> None:
-    weighed = with_layers(system(SIBERT, "zero1-bf16"), 3)
-    limit = predict(with_layers(weighed, 16)).largest
-    assert most_layers(weighed, limit) == pytest.approx(16, rel=0.15)
-
-
-def test_what_cannot_fit_is_refused_before_anything_is_traced() -> None:
-    huge = with_layers(system(SIBERT, "zero3-bf16", 64), 100)
-    wide = replace(huge, config=changed(huge.config, {"model.width": 2**16, "model.heads": 2**8}))
-    with pytest.raises(ValueError, match=r"before any activation, and such a GPU has 80\.0 GiB"):
-        check_fits(wide, 80 * 2**30, "such a GPU")
-    check_fits(with_layers(huge, 2), 80 * 2**30, "such a GPU")
-
-
-def test_more_layers_than_anybody_builds_are_refused_with_the_bound() -> None:
-    absurd = with_layers(system(SIBERT, "zero3-bf16", 512), 10**9)
-    for refusing in (lambda: predict(absurd), lambda: check_fits(absurd, 2**60, "such a GPU")):
-        with pytest.raises(ValueError, match=r"model\.layers = 1,000,000,000: expected at most 1,000"):
-            refusing()
 
 
 def test_mechanics_that_are_not_written_down_are_not_guessed(tmp_path: Path) -> None:
@@ -305,15 +251,3 @@ def test_measured_from_the_command_line(rank_server: RankServer) -> None:
 )
 def test_a_bad_request(rank_server: RankServer, options: list[str], words: list[str]) -> None:
     refused(rank_server.run(["memory", *options]).completed(), *words)
-
-
-def test_a_run_that_cannot_fit_is_refused_before_anything_is_there(
-    rank_server: RankServer, little_corpus: Path, tmp_path: Path
-) -> None:
-    """The first of them in a process of its own: what its imports say would be lines more."""
-    small = ["--recipe", "tiny", "--data", little_corpus, "--run", tmp_path / "run"]
-    huge = [*small, "--set", "model.layers=100", "--set", "model.width=65536"]
-    refused(run_cli("pipeline", "pretrain", *huge), "before any activation", "this machine has")
-    refused(rank_server.run(["pretrain", *huge, "--dry-run"]).completed(), "before any activation", "this machine has")
-    refused(rank_server.run(["pretrain", *small, "--dry-run", "--gpu-gib", "0.001"]).completed(), "such a GPU has 1.0 MiB")
-    assert not os.path.lexists(tmp_path / "run")

@@ -1,13 +1,9 @@
-"""A disk that is full, away or gone for a while costs no record: the file afterwards is that of an undisturbed run.
-
-One file, longer than others, because its outages share one undisturbed run.
-"""
+"""A disk that is full, away or gone for a while costs no record: the file afterwards is that of an undisturbed run."""
 
 import contextlib
 import errno
 import io
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -22,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.run import metrics_file
 from pipeline.run.metrics_file import METRICS, read_metrics
 from pipeline.run.monitor import Monitor
+from tests.helpers.failing_disk import FailingDisk
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread dies
 
@@ -170,46 +167,6 @@ def test_what_still_waits_at_the_end_is_an_error(tmp_path: Path, capsys: pytest.
     assert file.read_bytes() == undisturbed(tmp_path, range(1, 5))
     assert len(said(capsys, METRICS, "3 records caught up")) == 1
     assert curve(tmp_path) == [1, 2, 3, 4]
-
-
-class FailingDisk:
-    """os with calls that may fail: a write takes a part of the bytes, a close loses a part of what it was to store."""
-
-    def __init__(self, seed: int) -> None:
-        self.random, self.well, self.size = random.Random(seed), True, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def fail(self, code: int) -> None:
-        if not self.well and self.random.random() < 0.2:
-            raise OSError(code, os.strerror(code))
-
-    def open(self, *arguments: Any) -> int:
-        self.fail(errno.ESTALE)
-        self.size = os.stat(arguments[0]).st_size
-        return os.open(*arguments)
-
-    def write(self, descriptor: int, data: bytes) -> int:
-        if self.well or self.random.random() < 0.6:
-            return os.write(descriptor, data)
-        taken = os.write(descriptor, data[: self.random.randint(1, len(data))])
-        self.fail(errno.ENOSPC)
-        return taken
-
-    def ftruncate(self, descriptor: int, size: int) -> None:
-        self.fail(errno.EIO)
-        os.ftruncate(descriptor, size)
-
-    def close(self, descriptor: int) -> None:
-        try:
-            self.fail(errno.EDQUOT)
-        except OSError:
-            size = os.fstat(descriptor).st_size
-            os.ftruncate(descriptor, self.random.randint(min(self.size, size), size))
-            raise
-        finally:
-            os.close(descriptor)
 
 
 @pytest.mark.parametrize("seed", range(40))
