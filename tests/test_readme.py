@@ -35,7 +35,7 @@ ELSEWHERE = {
 SHORTENED = {
     "--recipe small": "--set train.steps=4 --set train.checkpoint_every_steps=2 --set train.eval_sequences=16 "
     "--set optim.schedule.warmup_steps=1",
-    "--vocab-size 8192": "--vocab-size 1024 --heldout-fraction 0.1",
+    "--vocab-size 8192": "--vocab-size 1024 --heldout-fraction 0.02",
 }
 
 

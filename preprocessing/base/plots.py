@@ -14,6 +14,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 
 from preprocessing.base.files import written
@@ -62,9 +63,10 @@ def pictures(panels: Iterable[tuple[str, Panel, str]]) -> list[Picture]:
 def draw_svg(name: str, panel: Panel) -> Markup | None:
     """A panel as an SVG element to stand among others: no fixed size, no metadata, no id that one of another name has too."""
     with matplotlib.rc_context(STYLE | INKS | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(5.4, 3.3), layout="constrained")
+        figure = Figure(figsize=(5.4, 3.3), dpi=72)  # as SVG is drawn
         if panel(figure.subplots()) is False:
             return None
+        ConstrainedLayoutEngine().execute(figure)  # once: a figure that has it as its own is drawn twice
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
