@@ -76,7 +76,8 @@ lint: $(TEST_STAMP) ## ruff and mypy
 	$(call step,ruff format,$(BIN) -m ruff format --check .,Lay the files out anew: $(BIN) -m ruff format .)
 	$(call step,mypy,$(BIN) -m mypy,Mend the types named above.)
 
-pytest = $(BIN) -m pytest -n $(WORKERS) --durations=10
+# The tests start hundreds of processes, which would all compile the same files where the environment forbids to keep them.
+pytest = PYTHONDONTWRITEBYTECODE= $(BIN) -m pytest -n $(WORKERS) --durations=10
 
 test: lint ## ruff, mypy and the tests, but for the long ones
 	$(call step,pytest,$(pytest) -m "not long" $(PYTEST_ARGS),The failed tests are named above; one alone: \

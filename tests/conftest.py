@@ -34,7 +34,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         # No more held-out text than that: every run evaluates all of it at its end.
-        options = ("--vocab-size", "1024", "--heldout-fraction", "0.01", "--out", folder / "builtin")
+        options = ("--vocab-size", "1024", "--heldout-fraction", "0.02", "--out", folder / "builtin")
         built = run_cli("preprocessing", "build", "--source", "builtin", *options)
         assert built.returncode == 0, built.stderr
 

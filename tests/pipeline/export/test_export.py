@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.config.load import changed
-from pipeline.export.modeling_sibert import layer_norm
 from pipeline.model.build import build_model
 from pipeline.run.exported import read_exported
 from pipeline.run.started_from import weights_of_export
@@ -144,6 +143,8 @@ def test_it_can_be_trained_further(transformers: ModuleType, corpus: Path, tmp_p
 
 
 def test_constant_rows_are_zeros_with_zero_gradients() -> None:
+    from pipeline.export.modeling_sibert import layer_norm  # here: with it comes transformers, three seconds of each worker
+
     x = torch.tensor([[3.1, 3.1, 3.1], [1.0, 2.0, 4.0]], requires_grad=True)
     y = layer_norm(x)
     (y * torch.arange(6.0).view(2, 3)).sum().backward()

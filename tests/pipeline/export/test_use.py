@@ -26,7 +26,7 @@ LONGEST = 20  # tokens of an answer
 CONTEXTS = (
     "The ﬁsh of İstanbul swam at noon, and Ada saw it.",
     "Bob 😀 has co\u00adoperated with 中文 readers — twice, since 1999!",
-    "  Two spaces,\ttabs and Straße; then nothing.",
+    "Two  spaces,\ttabs and Straße; then nothing.",
 )
 LONG = " ".join(f"Number {i} follows number {i - 1}." for i in range(1, 40))
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(encoding="utf-8"), flags=re.DOTALL)
