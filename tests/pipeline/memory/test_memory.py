@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from pipeline.config.batch import BatchArithmetic
 from pipeline.config.ds_config import deepspeed_dictionary, load_ds_config
@@ -18,6 +19,8 @@ from pipeline.memory.measure import measure
 from pipeline.memory.partition import fullest_rank
 from pipeline.memory.predict import NotPredicted, predict
 from pipeline.memory.system import GRADIENTS, KINDS, WORKSPACE, System, random_micro_batch, with_layers
+from pipeline.memory.trace import Kinds, Meter
+from pipeline.model import relu_attention
 from pipeline.model.build import build_model, skeleton
 from pipeline.optim.groups import in_parts, parameter_groups
 from tests.helpers.ranks import RankServer
@@ -251,3 +254,22 @@ def test_measured_from_the_command_line(rank_server: RankServer) -> None:
 )
 def test_a_bad_request(rank_server: RankServer, options: list[str], words: list[str]) -> None:
     refused(rank_server.run(["memory", *options]).completed(), *words)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_blocks_of_attention_take_what_all_take(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tensors without numbers only these are gone through: all of them cost a minute at the size of `base`."""
+    monkeypatch.setattr(relu_attention, "MOST_SCORES", 2 * 2 * 64)  # two queries a block, 32 blocks
+
+    def peaks(blocks: int) -> list[Kinds]:
+        monkeypatch.setattr(relu_attention, "TRACED_BLOCKS", blocks)
+        meter = Meter((0, 0))
+        with FakeTensorMode(), meter:
+            q, k, v = (torch.empty(1, 2, 64, 16, dtype=dtype, requires_grad=True) for _ in range(3))
+            out = relu_attention.ReluAttention.apply(q, k, v, 2)
+            forward = meter.take_peak()
+            out.sum().backward()
+            return [forward, meter.take_peak()]
+
+    assert peaks(relu_attention.TRACED_BLOCKS) == peaks(32)
+    assert peaks(1) != peaks(32)
