@@ -33,7 +33,7 @@ ELSEWHERE = {
     "tensorboard --logdir runs": "a server: it does not end",
 }
 SHORTENED = {
-    "--recipe small": "--set train.steps=4 --set train.checkpoint_every_steps=2 --set train.eval_sequences=16 "
+    "--recipe small": "--set train.steps=2 --set train.checkpoint_every_steps=1 --set train.eval_sequences=16 "
     "--set optim.schedule.warmup_steps=1",
     "--vocab-size 8192": "--vocab-size 1024 --heldout-fraction 0.02",
 }

@@ -166,6 +166,7 @@ def test_metrics_that_cannot_be_written_end_every_rank_with_one_line(pretrain: P
     refused(done, "metrics.jsonl")
 
 
+@pytest.mark.long
 def test_the_deepspeed_launcher_starts_the_same_program(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     launcher = [Path(sys.executable).parent / "deepspeed", "--num_gpus", "1", "--module", "pipeline", "pretrain"]
