@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import socket
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,9 @@ from preprocessing.base.command_line import RankError
 
 NAMED_RANKS = 4  # a line names this many ranks and counts the others
 VERDICT = "verdict"  # the key under which the ranks find that one of them is ending the run, and why
+# How torch's client begins (TCPStore.cpp): VALIDATE with its number, then PING with one that comes back.
+ECHO = struct.pack("=I", 1)
+GREETING = struct.pack("=BIB", 0, 0x3C85F7CE, 13) + ECHO
 ANSWER_INTERVALS = 6  # whatever runs, on a busy machine too, has published and been answered after so many intervals
 
 
@@ -99,6 +103,18 @@ def of_this_attempt(purpose: str, store: Store) -> Store:
     """The store with keys that are of a purpose and of this attempt alone: torchrun's store is the same for all attempts."""
     attempt = (os.environ.get(f"TORCHELASTIC_{name}", "0") for name in ("RUN_ID", "RESTART_COUNT"))
     return PrefixStore("/".join((purpose, *attempt)), store)
+
+
+def store_answers(address: str, port: int, limit_s: float) -> bool:
+    """Does a store live there? A process that is ending takes connections still and answers none; torch's own client would try
+    again and again for the whole limit, and fill standard error."""
+    try:
+        with socket.create_connection((address, port), limit_s) as connection:
+            connection.settimeout(limit_s)
+            connection.sendall(GREETING)
+            return connection.recv(len(ECHO), socket.MSG_WAITALL) == ECHO
+    except OSError:
+        return False
 
 
 def few(ranks: Sequence[int]) -> str:
@@ -192,18 +208,16 @@ class HeartbeatStore:
                 self._publish()
                 return question(self._store)
             except RuntimeError:
-                # To a rank that has left, a store that is gone means that the others have, too.
-                self.lost = again or self.heartbeat().ended or not self._reconnect()
+                self.lost = again or not self._reconnect()
         raise ConnectionError("the rendezvous store is gone")
 
     def _reconnect(self) -> bool:
+        limit_s = ANSWER_INTERVALS * self.interval_s
+        if not store_answers(self.world.master_address, self.world.master_port, limit_s):
+            return False
         try:
-            # Refused at once where TCPStore would try again and again, and fill standard error.
-            address = (self.world.master_address, self.world.master_port)
-            socket.create_connection(address, ANSWER_INTERVALS * self.interval_s).close()
-            # A process that is ending still takes connections, which its store no longer answers.
-            self._store = self._connect(ANSWER_INTERVALS * self.interval_s)
-        except (OSError, RuntimeError):
+            self._store = self._connect(limit_s)
+        except RuntimeError:
             return False
         return True
 

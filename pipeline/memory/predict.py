@@ -42,8 +42,8 @@ class NotPredicted(ValueError):
 
 
 def predict(system: System) -> Prediction:
-    """Takes time in proportion to the layers, about a second for twelve. NotPredicted for mechanics that are not written down
-    here, and for a batch too large to be traced; ValueError for a model too large to be built without storage."""
+    """Takes time in proportion to the layers, one to three seconds for twelve. NotPredicted for mechanics that are not written
+    down here, and for a batch too large to be traced; ValueError for a model too large to be built without storage."""
     _check_mechanics(system)
     try:
         return _predict(system)

@@ -1,10 +1,13 @@
 """What two readings of the ranks' heartbeats say, word by word."""
 
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from operator import methodcaller
+from pathlib import Path
 
 import pytest
 from torch.distributed import DistBackendError, TCPStore
@@ -29,6 +32,11 @@ ALL_MOVE = [replace(beat, published=beat.published + 1) for beat in HEARTBEATS]
 
 def but(heartbeats: list[Heartbeat], ranks: list[int], **changed: object) -> list[Heartbeat]:
     return [replace(beat, **changed) if rank in ranks else beat for rank, beat in enumerate(heartbeats)]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store() -> TCPStore:
+    return TCPStore("127.0.0.1", 0, None, is_master=True, timeout=timedelta(seconds=30), wait_for_workers=False)
 
 
 def test_a_line_names_a_few_ranks_and_counts_the_rest() -> None:
@@ -72,9 +80,8 @@ def test_only_a_collectives_error_is_a_question_about_others() -> None:
     assert not any(map(is_collective_error, (RuntimeError("shapes cannot be multiplied"), ValueError("x"), None)))
 
 
-def test_all_ranks_find_a_verdict_of_their_own_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ranks_find_a_verdict_of_their_own_attempt(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun's store is the same for all attempts."""
-    store = TCPStore("127.0.0.1", 0, None, is_master=True, timeout=timedelta(seconds=30), wait_for_workers=False)
 
     def connected(rank: int) -> HeartbeatStore:
         return HeartbeatStore(World(rank, 2, 0, "127.0.0.1", store.port), 30, 0.05, lambda: replace(WAITING, pid=rank))
@@ -94,13 +101,31 @@ def test_all_ranks_find_a_verdict_of_their_own_attempt(monkeypatch: pytest.Monke
             rank.close()
 
 
-def test_a_rank_that_has_left_says_nothing_of_a_store_that_ends(capfd: pytest.CaptureFixture[str]) -> None:
-    """A process that is ending takes connections still and answers none: torch's store would try for seconds, and say so."""
-    store = TCPStore("127.0.0.1", 0, None, is_master=True, timeout=timedelta(seconds=30), wait_for_workers=False)
-    rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: replace(WAITING, ended=True))
-    port = store.port
-    del store
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(ConnectionError):
-        rank.ask(rank.read, 30)
+def test_a_store_that_no_longer_answers_is_gone_without_a_word(store: TCPStore, capfd: pytest.CaptureFixture[str]) -> None:
+    """A process that is ending takes connections still and answers none."""
+    rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: WAITING)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        rank.world = World(0, 1, 0, "127.0.0.1", listener.getsockname()[1])
+        cut(store.port)
+        with pytest.raises(ConnectionError):
+            rank.ask(rank.read, 30)
     rank.close()
     assert "timed out" not in capfd.readouterr().err  # below are warnings, which the command line turns off
+
+
+def test_a_connection_that_broke_is_made_again(store: TCPStore) -> None:
+    rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: WAITING)
+    cut(store.port)
+    assert rank.ask(rank.read, 30) == [WAITING]
+    assert not rank.lost
+    rank.close()
+
+
+def cut(port: int) -> None:
+    """Break every connection of this process to that port."""
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if path.is_socket():
+                with socket.socket(fileno=os.dup(int(path.name))) as connection:
+                    if connection.getpeername()[1] == port:
+                        connection.shutdown(socket.SHUT_RDWR)
