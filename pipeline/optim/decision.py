@@ -25,7 +25,8 @@ from pipeline.optim.partitions import Fragment, Partitions
 from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 
 STOP = ("stop", None)
-ROW = 128  # elements whose squares are added in fp32; the sums of rows are added in float64
+ROW = 256  # elements whose squares are added in fp32; the sums of rows are added in float64
+MOST_OF = 1 / 8  # of a sum of squares: a row of more than that is added exactly
 SHORT = 2**17  # elements of a vector that is copied beside others to be squared with them
 Numbers = Tensor | Fp32Vector
 Product = tuple[int, Numbers, Numbers]  # the slot of a sum, and two vectors, of which a·b is added to it
@@ -230,14 +231,20 @@ def _adding_up(slots: tuple[int, ...], size: int, device: torch.device) -> Tenso
 
 
 def square_sum(x: Tensor) -> Tensor:
-    """||x||² of a 1-D tensor, a float64 scalar, to about 1e-7 whatever the tails of x and the number of threads.
+    """||x||² of a 1-D tensor, a float64 scalar; its root is right to 1e-7 whatever the tails of x and the number of threads.
 
     An fp32 sum keeps 24 bits, and in a heavy-tailed vector one large square swallows the small ones that are added to it: a dot
-    product of 2^19 elements on one thread is off by up to 6e-5. So fp32 adds no more than a ROW.
+    product of 2^19 elements on one thread is off by up to 6e-5. So fp32 adds no more than a ROW. Of many rows the errors of
+    1e-7 cancel; that of one row which is most of x does not, so that row is added in float64. (Not on a GPU: to look for it
+    would hold the host, and there a row is added pairwise.)
     """
     rows = x[: x.numel() - x.numel() % ROW].view(-1, ROW)
-    square = torch.linalg.vector_norm(rows, dim=1).square_().sum(dtype=torch.float64)
-    rest = x[rows.numel() :]
+    squares = torch.linalg.vector_norm(rows, dim=1).square_()
+    square = squares.sum(dtype=torch.float64)
+    if not x.is_cuda and rows.numel() and float(squares.max()) > MOST_OF * float(square):
+        largest = int(squares.argmax())
+        square += rows[largest].double().square().sum() - squares[largest]
+    rest = x[rows.numel() :].double()
     return square + torch.dot(rest, rest) if rest.numel() else square
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.optim.decision import SHORT, decide, square_sum
+from pipeline.optim.decision import ROW, SHORT, decide, square_sum
 from pipeline.optim.fp32_vector import CHUNK_ELEMENTS
 from pipeline.optim.partitions import replicated
 
@@ -42,6 +42,19 @@ def test_a_heavy_tail_swallows_nothing(threads: int, tails: str, size: int) -> N
     x = heavy(tails, size)
     exact = math.sqrt(float(x.double().square().sum()))
     assert math.sqrt(float(square_sum(x))) == pytest.approx(exact, rel=WITHIN)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0])
+def test_a_row_that_is_most_of_all(threads: int, share: float) -> None:
+    """Nothing cancels its rounding errors: 300 rows of a Student's t of their own, in the middle of smaller ones."""
+    for seed in range(300):
+        torch.manual_seed(seed)
+        row = torch.distributions.StudentT(1.2).sample((2 * ROW,)).double()
+        others = torch.randn(50 * ROW, dtype=torch.float64)
+        scale = math.sqrt(share / (1 - share + 1e-9)) * float(others.norm() / row.norm())
+        x = torch.cat([others[: 20 * ROW + 7], scale * row, others[20 * ROW + 7 :]]).float()
+        exact = float(x.double().square().sum()) ** 0.5
+        assert float(square_sum(x)) ** 0.5 == pytest.approx(exact, rel=WITHIN)
 
 
 def test_a_dot_product_in_fp32_would_not_do() -> None:
