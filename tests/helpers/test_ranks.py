@@ -119,7 +119,7 @@ def test_a_kill_takes_one_rank_and_a_wait_has_an_end(rank_server: RankServer, co
     assert ranks.wait_for_first() == [None, -signal.SIGKILL]
     with pytest.raises(TimeoutError, match=r"\[0\]"):
         ranks.wait(timeout_s=0)
-    assert ranks.codes == [-signal.SIGKILL] * 2
+    assert ranks.codes == [-signal.SIGKILL] * 2, ranks.stderr
     ranks.kill()  # of what is gone: nothing
 
 
