@@ -113,8 +113,8 @@ def test_what_a_user_types_ends_with_the_same_code_and_words(rank_server: RankSe
 
 
 def test_a_kill_takes_one_rank_and_a_wait_has_an_end(rank_server: RankServer, corpus: Path, tmp_path: Path) -> None:
-    """Rank 2 of 3 never comes: the others would wait for it."""
-    ranks = rank_server.start(pretrain(corpus, tmp_path / "run"), ranks=2, env={"WORLD_SIZE": "3"})
+    """Two of four never come: the others would wait for them."""
+    ranks = rank_server.start(pretrain(corpus, tmp_path / "run"), ranks=2, env={"WORLD_SIZE": "4"})
     ranks.kill(rank=1)
     assert ranks.wait_for_first() == [None, -signal.SIGKILL]
     with pytest.raises(TimeoutError, match=r"\[0\]"):
@@ -134,7 +134,7 @@ def test_an_impossible_request_is_refused_and_the_next_is_served(rank_server: Ra
 @pytest.mark.parametrize("how", ["closed", "killed"])
 def test_no_rank_outlives_the_server(corpus: Path, tmp_path: Path, how: str) -> None:
     with RankServer(tmp_path, cold=True) as server:
-        ranks = server.start(pretrain(corpus, tmp_path / "run"), ranks=2, env={"WORLD_SIZE": "3"})
+        ranks = server.start(pretrain(corpus, tmp_path / "run"), ranks=2, env={"WORLD_SIZE": "4"})
         ends = [os.pidfd_open(pid) for pid in ranks.pids]  # readable when the process has ended, whoever its parent is
         if how == "killed":
             server.process.kill()
