@@ -245,7 +245,7 @@ def square_sum(x: Tensor) -> Tensor:
         largest = int(squares.argmax())
         square += rows[largest].double().square().sum() - squares[largest]
     rest = x[rows.numel() :].double()
-    return square + torch.dot(rest, rest).float() if rest.numel() else square  # infinite where a row's would be
+    return square + torch.dot(rest, rest).to(x.dtype) if rest.numel() else square  # infinite where a row's would be
 
 
 def _dot(a: Numbers, b: Numbers) -> Tensor:
