@@ -23,6 +23,7 @@ VERDICT = "verdict"  # the key under which the ranks find that one of them is en
 ECHO = struct.pack("=I", 1)
 GREETING = struct.pack("=BIB", 0, 0x3C85F7CE, 13) + ECHO
 ANSWER_INTERVALS = 6  # whatever runs, on a busy machine too, has published and been answered after so many intervals
+RECONNECT_INTERVALS = 20  # a store on a busy machine can take more than those; one whose process has ended refuses at once
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ class HeartbeatStore:
         raise ConnectionError("the rendezvous store is gone")
 
     def _reconnect(self) -> bool:
-        limit_s = ANSWER_INTERVALS * self.interval_s
+        limit_s = RECONNECT_INTERVALS * self.interval_s
         if not store_answers(self.world.master_address, self.world.master_port, limit_s):
             return False
         try:
