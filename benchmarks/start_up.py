@@ -69,17 +69,15 @@ def main() -> None:
     args = parser.parse_args()
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in LAUNCHERS}
     imports = []
-    for turn in range(args.rounds + 1):
+    for _ in range(args.rounds + 1):
         for name, words in LAUNCHERS.items():
             times[name].append(first_step_s(words, args.corpus))
         imports.append(import_s())
-        if turn == 0:
-            times, imports = {name: [] for name in LAUNCHERS}, []
     print(f"{'seconds':<20}{'to the first step':>20}{'of them balanced start':>25}")
     for name, found in times.items():
-        total, balance = (statistics.median(column) for column in zip(*found, strict=True))
+        total, balance = (statistics.median(column) for column in zip(*found[1:], strict=True))
         print(f"{name:<20}{total:>20.1f}{balance:>25.1f}")
-    print(f"{'import torch':<20}{statistics.median(imports):>20.1f}")
+    print(f"{'import torch':<20}{statistics.median(imports[1:]):>20.1f}")
 
 
 if __name__ == "__main__":

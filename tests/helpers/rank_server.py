@@ -44,11 +44,10 @@ MODULES = (
     "pipeline.train.evaluate",
     "pipeline.report.run_page",
     "pipeline.train.dry_run",
-    "deepspeed.runtime.zero.muon.muon_optimizer",  # at any engine's start, and with it torch._inductor: two seconds
     "deepspeed.runtime.zero.stage_1_and_2",
     "deepspeed.runtime.zero.stage3",
     "deepspeed.module_inject.auto_ep_layer",
-    "torch._dynamo",  # by the first torch.optim.Optimizer
+    "torch._dynamo",  # by the first fake tensors, of a report's prediction of memory
     "pandas",  # by pyarrow's first array
     "pyarrow.compute",
     "matplotlib.backends.backend_svg",

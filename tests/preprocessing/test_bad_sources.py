@@ -28,11 +28,14 @@ def matches_nothing(path: Path, topics: Rows) -> Path:
     return path.with_name("*.nothing.jsonl")
 
 
-def truncated_gzip(path: Path, topics: Rows) -> Path:
-    path = path.with_suffix(".jsonl.gz")
-    whole = gzip.compress(good_lines(topics) * 50)
-    path.write_bytes(whole[: len(whole) // 2])
-    return path
+def truncated(suffix: str, compress: Callable[[bytes], bytes]) -> Callable[[Path, Rows], Path]:
+    def bad(path: Path, topics: Rows) -> Path:
+        path = path.with_suffix(suffix)
+        whole = compress(good_lines(topics) * 50)
+        path.write_bytes(whole[: len(whole) // 2])
+        return path
+
+    return bad
 
 
 def corrupt_gzip(path: Path, topics: Rows) -> Path:
@@ -68,13 +71,6 @@ def nul_byte(path: Path, topics: Rows) -> Path:
     return path
 
 
-def truncated_bz2(path: Path, topics: Rows) -> Path:
-    path = path.with_suffix(".jsonl.bz2")
-    whole = bz2.compress(good_lines(topics) * 50)
-    path.write_bytes(whole[: len(whole) // 2])
-    return path
-
-
 def all_null(path: Path, topics: Rows) -> Path:
     path.write_bytes(b'{"text": null}\n' * 30)
     return path
@@ -88,8 +84,14 @@ def without_letters(path: Path, topics: Rows) -> Path:
 BAD_SOURCES: dict[str, tuple[Callable[[Path, Rows], Path], list[str]]] = {
     "empty": (empty, ["source bad (bad.jsonl) is empty: 0 documents"]),
     "glob matches nothing": (matches_nothing, ["no such file", "*.nothing.jsonl"]),
-    "truncated gzip": (truncated_gzip, ["bad.jsonl.gz: truncated file", "fetch the file again", "--max-bad 1 (it is 0)"]),
-    "truncated bz2": (truncated_bz2, ["bad.jsonl.bz2: truncated file", "fetch the file again"]),
+    "truncated gzip": (
+        truncated(".jsonl.gz", gzip.compress),
+        ["bad.jsonl.gz: truncated file", "fetch the file again", "--max-bad 1 (it is 0)"],
+    ),
+    "truncated bz2": (
+        truncated(".jsonl.bz2", bz2.compress),
+        ["bad.jsonl.bz2: truncated file", "fetch the file again"],
+    ),
     "corrupt gzip": (corrupt_gzip, ["bad.jsonl.gz: broken compression", "incorrect data check"]),
     "not gzip": (not_gzip, ["bad.jsonl.gz: broken compression", "incorrect header"]),
     "not JSON": (fourth_line(b"{'text': 1}"), ["bad.jsonl@", "not JSON", "expected one JSON object a line", "--max-bad 1"]),

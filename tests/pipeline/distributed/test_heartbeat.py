@@ -1,13 +1,10 @@
 """What two readings of the ranks' heartbeats say, word by word."""
 
-import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from operator import methodcaller
-from pathlib import Path
 
 import pytest
 from torch.distributed import DistBackendError, TCPStore
@@ -24,6 +21,7 @@ from pipeline.distributed.heartbeat import (
     stuck_line,
 )
 from pipeline.distributed.launch import World
+from tests.helpers.connections import cut_connections
 
 WAITING = Heartbeat(9, 40, "step 8", 300.4, False, "n1", "n1 a", 70)
 HEARTBEATS = [replace(WAITING, pid=70 + rank, host=f"n{1 + rank // 2}") for rank in range(7)]
@@ -106,7 +104,7 @@ def test_a_store_that_no_longer_answers_is_gone_without_a_word(store: TCPStore, 
     rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: WAITING)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         rank.world = World(0, 1, 0, "127.0.0.1", listener.getsockname()[1])
-        cut(store.port)
+        cut_connections(store.port)
         with pytest.raises(ConnectionError):
             rank.ask(rank.read, 30)
     rank.close()
@@ -115,17 +113,7 @@ def test_a_store_that_no_longer_answers_is_gone_without_a_word(store: TCPStore, 
 
 def test_a_connection_that_broke_is_made_again(store: TCPStore) -> None:
     rank = HeartbeatStore(World(0, 1, 0, "127.0.0.1", store.port), 30, 0.05, lambda: WAITING)
-    cut(store.port)
+    cut_connections(store.port)
     assert rank.ask(rank.read, 30) == [WAITING]
     assert not rank.lost
     rank.close()
-
-
-def cut(port: int) -> None:
-    """Break every connection of this process to that port."""
-    for path in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            if path.is_socket():
-                with socket.socket(fileno=os.dup(int(path.name))) as connection:
-                    if connection.getpeername()[1] == port:
-                        connection.shutdown(socket.SHUT_RDWR)

@@ -29,6 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipeline.distributed import watchdog
 from pipeline.distributed.launch import World, world_from
+from tests.helpers.connections import cut_connections
 
 Plan = dict[str, Any]
 
@@ -95,14 +96,6 @@ def happen(plan: Plan, world: World, step: int, watching: watchdog.Watchdog) -> 
             watching.beat("its own work", counted=False)
     if rank in plan.get("cut", []):
         cut_connections(world.master_port)
-
-
-def cut_connections(port: int) -> None:
-    """Of this process, to the port."""
-    for number in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
-            if connection.getpeername()[1] == port:
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def launch(ranks: int, port: int, out: str, err: str, torchrun: bool, plan: Plan) -> None:

@@ -30,7 +30,7 @@ def last(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
 def test_row_normalisation_helps_the_rare_tokens_most(last: dict[str, dict[str, float]]) -> None:
     gap = {third: last[WHOLE][third] - last[ROWS][third] for third in ("frequent", "rare")}
     assert gap["rare"] > 0.1
-    assert gap["rare"] > 1.25 * gap["frequent"]
+    assert gap["rare"] > 1.5 * gap["frequent"]
 
 
 def test_bert_needs_adam_and_sibert_does_not(last: dict[str, dict[str, float]]) -> None:

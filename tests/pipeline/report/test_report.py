@@ -5,7 +5,6 @@ import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,47 +16,18 @@ from pipeline.report.panels import smooth, write_curve_png
 from pipeline.report.recorded_run import load_run, load_runs, newly_clipped, series
 from pipeline.report.run_page import write_report
 from preprocessing.base.files import WRITING
+from tests.helpers.html_page import HtmlPage
 from tests.helpers.made_up_run import ENTROPY, with_what_it_has_learnt, write_run
 from tests.helpers.running import ROOT
 
 
-class Page(HTMLParser):
-    """What a browser would make of the page: text, tags, and every reference to something outside."""
-
-    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.text, self.counts, self.outside, self._open = "", dict[str, int](), list[str](), list[str]()
-        source = path.read_text(encoding="utf-8")
-        self.feed(source)
-        self.close()
-        assert self._open == [], "unclosed tags"
-        self.outside += re.findall(r"url\((?!#)[^)]*\)|@import", source)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.counts[tag] = self.counts.get(tag, 0) + 1
-        if tag not in self.VOID:
-            self._open.append(tag)
-        for key, value in attrs:
-            if key in ("src", "href", "xlink:href", "srcset", "action") and not (value or "").startswith(("#", "data:")):
-                self.outside.append(f"{key}={value}")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self._open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+def page_of(path: Path) -> HtmlPage:
+    return HtmlPage(path.read_text(encoding="utf-8"))
 
 
 def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
     path = write_report(write_run(tmp_path / "tiny"))
-    page = Page(path)
+    page = page_of(path)
     assert path == tmp_path / "tiny/report.html"
     assert page.counts["svg"] == 6
     assert page.outside == []
@@ -76,7 +46,7 @@ def test_a_finished_run_has_every_picture_and_figure(tmp_path: Path) -> None:
 def test_the_page_leads_with_what_the_model_has_learnt(tmp_path: Path) -> None:
     """The loss on [MASK], by token frequency, sentences; then the rest. Everything is escaped."""
     path = write_report(with_what_it_has_learnt(write_run(tmp_path / "tiny")))
-    page, source = Page(path), path.read_text(encoding="utf-8")
+    page, source = page_of(path), path.read_text(encoding="utf-8")
     assert page.counts["svg"] == 7
     assert not {"i", "script"} & set(page.counts)
     parts = (
@@ -106,13 +76,13 @@ def test_a_run_far_short_of_its_recipe_is_told(tmp_path: Path, loss: float, shor
     run = write_run(tmp_path / "run", summary={"heldout_mask_loss": loss, "heldout_unigram_entropy_nats": ENTROPY})
     made_from = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**made_from, "config": as_dict(load_recipe("tiny"))}))
-    page = Page(write_report(run))
+    page = page_of(write_report(run))
     assert "The recipe's own run ended 1.742 below." in page.text
     assert ("1.6 nats less than the recipe leads to expect" in page.text) == short
 
 
 def test_an_older_run_has_neither_picture_nor_sentences(tmp_path: Path) -> None:
-    page = Page(write_report(write_run(tmp_path / "tiny")))
+    page = page_of(write_report(write_run(tmp_path / "tiny")))
     for title in ("What it has learnt", "Sentences it never saw"):
         assert title not in page.text
 
@@ -127,7 +97,7 @@ def test_sentences_that_are_something_else_are_one_line(tmp_path: Path, document
 @pytest.mark.parametrize("value", [None, "text", {}, {"bins": 7}, {"bins": [7, {}, {"mask": 3, "fewest": "x"}]}])
 def test_a_strange_loss_by_frequency_is_no_picture(tmp_path: Path, value: object) -> None:
     run = write_run(tmp_path / "tiny", summary={"heldout_by_frequency": value})
-    assert Page(write_report(run)).counts["svg"] == 6
+    assert page_of(write_report(run)).counts["svg"] == 6
 
 
 def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
@@ -139,7 +109,7 @@ def test_ids_of_the_pictures_do_not_clash(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
-    page = Page(write_report(write_run(tmp_path / "tiny", finished=False)))
+    page = page_of(write_report(write_run(tmp_path / "tiny", finished=False)))
     assert "This run is unfinished" in page.text
     assert "step 400 of 400" in page.text
     assert page.counts["svg"] == 6
@@ -147,7 +117,7 @@ def test_an_unfinished_run_says_so(tmp_path: Path) -> None:
 
 def test_adamw_leaves_the_clip_pictures_out(tmp_path: Path) -> None:
     path = write_report(write_run(tmp_path / "adam", sgd=False))
-    page = Page(path)
+    page = page_of(path)
     assert page.counts["svg"] == 5
     assert ">clipped<" not in path.read_text(encoding="utf-8")  # AdamW's own clipping acts all the time: no event
     assert "clip threshold" not in page.text
@@ -157,7 +127,7 @@ def test_adamw_leaves_the_clip_pictures_out(tmp_path: Path) -> None:
 def test_compared_runs_share_the_loss_picture_and_the_table(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a/run")
     other = write_run(tmp_path / "b/run", sgd=False, steps=200)
-    page = Page(write_report(run, [other]))
+    page = page_of(write_report(run, [other]))
     assert "held-out, a/run" in page.text
     assert "held-out, b/run" in page.text
     assert "Side by side" in page.text
@@ -172,7 +142,7 @@ def test_runs_of_different_batches_are_compared_by_tokens(tmp_path: Path) -> Non
     config = json.loads((other / "config.json").read_text())
     config["config"]["batch"]["global_sequences"] = 64
     (other / "config.json").write_text(json.dumps(config))
-    assert "million tokens" in Page(write_report(run, [other])).text
+    assert "million tokens" in page_of(write_report(run, [other])).text
 
 
 def test_strings_are_escaped_everywhere(tmp_path: Path) -> None:
@@ -184,7 +154,7 @@ def test_strings_are_escaped_everywhere(tmp_path: Path) -> None:
         versions={evil: evil, "command": [evil]},
         summary={"recipe": evil, evil: evil, "heldout_loss": evil, "tokens": [evil]},
     )
-    page = Page(write_report(run, [write_run(tmp_path / r"$\nonsense<i>$")]))
+    page = page_of(write_report(run, [write_run(tmp_path / r"$\nonsense<i>$")]))
     assert "script" not in page.counts
     assert "u" not in page.counts
     assert "u" not in page.counts
@@ -200,13 +170,13 @@ def test_strange_values_do_not_break_the_pictures(tmp_path: Path, value: object)
         row |= {key: value for key in row if key not in ("kind", "step", "attempt")}
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "summary.json").write_text(json.dumps(dict.fromkeys(("heldout_loss", "tokens", "train_time_s"), value)))
-    Page(write_report(run))
+    page_of(write_report(run))
     write_curve_png(run, tmp_path / "curve.png")
 
 
 def test_one_record_and_bare_directory_are_enough(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 8.3}\n')
-    page = Page(write_report(tmp_path))
+    page = page_of(write_report(tmp_path))
     assert page.counts["svg"] == 1
     assert "dashed line means" not in page.text
     assert "config.json is not in the run directory" in page.text
