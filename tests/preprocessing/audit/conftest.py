@@ -1,18 +1,19 @@
 """What the corpora of these tests are built from, and a sound one."""
 
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import pytest
 
 from preprocessing.text.clean import clean
 from preprocessing.text.tokenizer import load, train
 from tests.helpers.audited_corpora import HOSTILE, VOCAB_SIZE, Material, Text, build, sentences_of, shared_out
+from tests.helpers.made_up_text import documents
 
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    blocks = [block for topic in topics.values() for block in topic.split("\n\n") if len(block) > 100]
+    sentences_of_all = [text.split(". ") for text in documents()]
+    blocks = [". ".join(sentences[at : at + 4]) + "." for sentences in sentences_of_all for at in range(0, 24, 4)]
     model = train([line for block in blocks for line in clean(block).paragraphs], VOCAB_SIZE)
     path = tmp_path_factory.mktemp("model") / "tokenizer.model"
     path.write_bytes(model)
