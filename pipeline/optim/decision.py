@@ -237,8 +237,8 @@ def square_sum(x: Tensor) -> Tensor:
     An fp32 sum keeps 24 bits, and in a heavy-tailed vector one large square swallows the small ones that are added to it: a dot
     product of 2^19 elements on one thread is off by up to 6e-5. So fp32 adds no more than a ROW. Of many rows the errors of
     1e-7 cancel; that of one row which is most of x does not, nor do those of rows that are the same, as in a constant vector
-    (2.4e-7): such rows are added in float64. So is all of a vector whose squares are too small for fp32, of which nothing would be
-    left below 1e-23. (Not on a GPU, where looking for it would hold the host: 1.5e-7 was the most without it, on a CPU.)
+    (2.4e-7): such rows are added in float64. So is all of a vector whose squares are too small for fp32, of which nothing would
+    be left below 1e-23. (Not on a GPU, where looking for it would hold the host: 2.4e-7 was the most without it, on a CPU.)
     """
     rows = x[: x.numel() - x.numel() % ROW].view(-1, ROW)
     squares = torch.linalg.vector_norm(rows, dim=1).square_()
