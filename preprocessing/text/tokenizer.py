@@ -78,10 +78,9 @@ class TextSample:
 def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] = lambda line: None) -> bytes:
     """Train on sentences and return the model file's bytes: same sentences, same bytes, whatever the machine's cores.
 
-    A sentence of more than MAX_SENTENCE_BYTES is trained on in pieces, RESERVED not at all. SentencePiece's warnings are said, a
-    line each.
-    ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
-    because the trainer's C++ code would keep Ctrl-C waiting until it is done.
+    A sentence of more than MAX_SENTENCE_BYTES is trained on in pieces, RESERVED not at all. SentencePiece's warnings are said,
+    a line each. ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child
+    process, because the trainer's C++ code would keep Ctrl-C waiting until it is done.
     """
     context = clean_processes()
     here, there = context.Pipe()
@@ -116,8 +115,8 @@ def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] 
 
 
 def _cut(sentences: Iterable[str]) -> Iterator[str]:
-    """The sentences as SentencePiece leaves none out: those of more than MAX_SENTENCE_BYTES in pieces, cut at spaces, or between
-    characters; a space in place of its reserved character."""
+    """The sentences as SentencePiece leaves none out: those of more than MAX_SENTENCE_BYTES in pieces, cut at spaces, or
+    between characters; a space in place of its reserved character."""
     for sentence in (sentence.replace(RESERVED, " ") for sentence in sentences):
         if len(sentence) * 4 <= MAX_SENTENCE_BYTES or len(content := sentence.encode()) <= MAX_SENTENCE_BYTES:
             yield sentence
