@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 WRITING = ".writing-"  # in the name of every temporary file; what carries it is never read
-# What a file system answers that has no such thing: some FUSE and CIFS mounts sync no directory and change no mode.
+# What a file system answers that has no such thing: some FUSE and CIFS mounts sync no directory, change no mode, make no link.
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
 
 
