@@ -22,8 +22,8 @@ _CLOSERS = """["'”’“‘»«›‹)}\\]*†‡§¶⁰¹²³⁴-⁹⁽⁾ᵃ
 _BRACKETED = r"\[[^\[\].!?…]{1,20}\](?:: ?[0-9][0-9–-]{0,8}|)"  # [3], [note 2], [citation needed], [1]:24
 _NOTE = rf"(?:{_BRACKETED}|\([0-9]{{1,3}}\))"  # (3), too
 _STOP = re.compile(
-    rf"[.!?…]{_CLOSERS}(?:{_NOTE}(?:{_NOTE})*{_CLOSERS}|)[0-9]{{0,3}} (?:\[ ?[0-9]{{1,3}} ?\][\[\]0-9 ]* |)"
-    r"""(?=(["'`“”„‘’‚«»‹›()\[\]¿¡ ]*)([^\W_][^\W\d_]*))"""
+    rf"[.!?…]{_CLOSERS}(?:{_NOTE}(?:(?:, ?|[–-]|){_NOTE})*{_CLOSERS}|)[0-9]{{0,3}}(?:[,–-][0-9⁰¹²³⁴-⁹]{{1,3}}){{0,9}} "
+    r"""(?:\[ ?[0-9]{1,3} ?\][\[\]0-9 ]* |)(?=(["'`“”„‘’‚«»‹›()\[\]¿¡ ]*)([^\W_][^\W\d_]*))"""
 )
 _CLOSING = frozenset("\"'”’“‘»«›‹)")
 _CLOSING_ALONE = frozenset(("''", "'", "”", "’", "»", ")", "]"))  # and every second of the straight double quotes
@@ -76,7 +76,7 @@ _HAN = "\u3041-\u30ff\u3400-\u9fff"
 _GREEK_QUESTION = r"""(?<=[\u0386-\u03ff\u1f00-\u1fff]);(?= ["'«“]*[\u0386-\u03ab])"""
 _WIDE_STOP = re.compile(
     rf"(?:፡፡|{_GREEK_QUESTION}|[{_WIDE}!?.…]+(?:(?<=[{_WIDE}])|(?<=[{_HAN}][!?.])(?=[{_HAN}]))\ufe0f?)"
-    rf"""([」』”’）】》〉〕"'»)\]]*)(?:{_BRACKETED}|[⁰¹²³⁴-⁹①-⑳])*( ?)"""
+    rf"""([」』”’）】》〉〕"'»)\]]*)(?:[,，]?(?:{_BRACKETED}|[⁰¹²³⁴-⁹①-⑳]))*( ?)"""
 )
 _WIDE_TEXT = re.compile(f"[{_WIDE}፡{_HAN}]|{_GREEK_QUESTION}")
 _NEVER_FIRST = frozenset("、，,；;：:）)」』”’】》།")  # the last one stands alone in Tibetan, too

@@ -46,6 +46,7 @@ SPLITS = [
     "She went.* | He stayed.† | Er ging.“ | Sie blieb.» | A .45 Colt. | Fig.3 Shows it.",
     "He bought one. | iPhone sales rose. | eBay fell. de Gaulle said e.g. that.",
     "He left.(3) | Then he came.⁽⁴⁾ | Now.[1]:24 | So.[2]: 5–6 | It is.§ | It was.ᵃ | See Fig.(3) Of it. | The end.[5]",
+    "Cells.12,13 | The rest.1–3 | More.[3],[4] | So.[5], [6] | Next.¹,² | No.1,2 Of it. | In 1.2,3 He paid 1.000,50 Euro.",
     "Er ging. | „Nein.“ | Sie sagte »Ja.« | Er blieb. | ‚So.‘ | ›Oui.‹ | Ende.",
     # Tokenized: spaces before punctuation.
     'He left . | The Dr . Who came at 3 . 5 . | " Why ? " | " I do n\'t . " | Mr. Smith left the U.S. . | It rained .',
@@ -81,7 +82,7 @@ WIDE = [
     "ꦱꦶꦗꦶ꧉ | ꦭꦺꦴꦫꦺꦴ",
     "Τι κάνεις; | Καλά. | «Πού είναι;» ρώτησε. | Πού; ρώτησε; | «Εσύ;»",
     "Really‼️ | Yes⁉ | What‽ | No.",
-    "他来了。① | 她走了。[2]: 7 | 完。|(1)好",
+    "他来了。① | 她走了。[2]: 7 | 对。[3],[4]|完。|(1)好",
     "圆周率是３．１４。|对",
 ]
 
@@ -162,6 +163,7 @@ def test_any_text_joined_is_the_paragraph(words: list[str]) -> None:
     [
         *("." * 500_000, '."' * 250_000, "A. " * 100_000, "!\"'" * 100_000, "a" * 1_000_000, ".-" * 250_000),
         *("a. " * 50_000, ". " * 200_000, ".[1]" * 100_000, '." " ' * 50_000, "[1] " * 100_000, "? '' " * 50_000),
+        *(".[1],[1]" * 50_000, ".1,1" * 100_000, "." + "-1" * 200_000, "[ 1 ] " * 50_000, ".[1]: 1 " * 50_000),
         *(".1" * 250_000, "。" * 500_000, "。」" * 100_000, "a.。[" * 100_000),
     ],
 )
