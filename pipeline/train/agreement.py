@@ -28,6 +28,8 @@ REMEDIES = {  # by the first word of a field
     "configuration": "give every node the same files, and every rank the same --set",
     "DeepSpeed": "give every node the same files of ds_configs",
     "corpus": "give every node the same files: copy the corpus again",
+    "task": "give every node the same files of the task's data",
+    "pretrained": "give every node the same pretrained run, or the same export",
     "environment": "set it alike on every node, or nowhere",
     "code": "install the same on every node",
     "version": "install the same on every node",

@@ -43,7 +43,7 @@ def together(plans: list[dict[str, str]]) -> list[str | None]:
 
 
 PLAN = {"configuration: optim.lr": "0.1", "corpus: sha256 of its manifest": "aa", "version of torch": "2.13.0"}
-PLAN |= {"environment: NVIDIA_TF32_OVERRIDE": "None"}
+PLAN |= {"environment: NVIDIA_TF32_OVERRIDE": "None", "task data: sha256": "aa", "pretrained weights: sha256": "aa"}
 
 
 def test_equal_plans_are_no_problem() -> None:
@@ -56,6 +56,8 @@ def test_equal_plans_are_no_problem() -> None:
         ("configuration: optim.lr", "0.2", "same files"),
         ("configuration: optim.lr", "0.2", "same --set"),
         ("corpus: sha256 of its manifest", "bb", "same files"),
+        ("task data: sha256", "bb", "same files of the task's data"),  # of a fine-tuning, as the next
+        ("pretrained weights: sha256", "bb", "the same pretrained run"),
         ("environment: NVIDIA_TF32_OVERRIDE", "'1'", "on every node, or nowhere"),
         ("version of torch", "2.12.0", "install the same"),
     ],
