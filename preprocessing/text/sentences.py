@@ -78,7 +78,8 @@ _WIDE_STOP = re.compile(
     rf"(?:፡፡|{_GREEK_QUESTION}|[{_WIDE}!?.…]+(?:(?<=[{_WIDE}])|(?<=[{_HAN}][!?.])(?=[{_HAN}]))\ufe0f?)"
     rf"""([」』”’）】》〉〕"'»)\]]*)(?:[,，]?(?:{_BRACKETED}|[⁰¹²³⁴-⁹①-⑳]))*( ?)"""
 )
-_WIDE_TEXT = re.compile(f"[{_WIDE}፡{_HAN}]|{_GREEK_QUESTION}")
+_WIDE_TEXT = re.compile(f"[{_WIDE}፡{_HAN}]")
+_GREEK_TEXT = re.compile(_GREEK_QUESTION)  # apart: seven times as fast where there is no semicolon
 _NEVER_FIRST = frozenset("、，,；;：:）)」』”’】》།")  # the last one stands alone in Tibetan, too
 _QUOTING = frozenset(
     "とっ他她它我你問问說说道喊叫"
@@ -90,9 +91,9 @@ def split_sentences(paragraph: str) -> list[str]:
 
     A space that stood between two of them is in neither.
     """
-    if paragraph.isascii() or not _WIDE_TEXT.search(paragraph):
-        return _split(paragraph)
-    return [sentence for piece in _wide_pieces(paragraph) for sentence in _split(piece)]
+    if not paragraph.isascii() and (_WIDE_TEXT.search(paragraph) or (";" in paragraph and _GREEK_TEXT.search(paragraph))):
+        return [sentence for piece in _wide_pieces(paragraph) for sentence in _split(piece)]
+    return _split(paragraph)
 
 
 def _wide_pieces(paragraph: str) -> Iterator[str]:
