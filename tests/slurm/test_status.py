@@ -99,6 +99,14 @@ def test_a_forgotten_training_whose_end_nobody_recorded(
     assert ("no such thing" in found) == bool(left)
 
 
+def test_a_forgotten_job_is_not_blamed_for_the_end_of_the_one_before(tmp_path: Path, forgotten: Where) -> None:
+    train(tmp_path / "run")
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "3", "nodes": "n1", "step": 0})
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "3", "end": "gave up", "why": "as it was", "step": 20})
+    told = forgotten("pretrain")["7"]
+    assert told == f"failed at step 20 of 60 at {AT}: as it was, by job 3: 7 has not begun, 1 start"
+
+
 def test_what_is_no_line_of_a_start_or_an_end_is_left_out(tmp_path: Path, forgotten: Where) -> None:
     train(tmp_path / "run")
     append_line(tmp_path / "run.slurm", {"at": AT, "job": "7", "nodes": "n1", "step": 0})
