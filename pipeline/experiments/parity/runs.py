@@ -74,7 +74,7 @@ def pretrain_words(one: Candidate, factor: float, seed: int, data: Path, run: Pa
 
 
 def launch(words: Sequence[str], ranks: int) -> None:
-    """Run it to its end, in processes of its own. ValueError if it fails: it has said why. SystemExit if it was told to stop."""
+    """Run it to its end, in processes of its own. ValueError if it fails: it has said why. SystemExit if it was stopped."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     done = subprocess.run([sys.executable, *launcher, "-m", "pipeline", *words], check=False)
     if done.returncode == stop_signals.EXIT_CODE:  # it is saved, and has said that the same command goes on
