@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.run.metrics_file import METRICS
+from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from slurm.life import newest_step
 from slurm.records import JOBS, OUTCOME, folder_of, read_lines, read_submission
@@ -28,7 +29,7 @@ def rows(run_dir: Path) -> list[tuple[str, ...]]:
     known = read_submission(folder / JOBS)
     queued = queue([job["job"] for job in known["jobs"]])
     return [
-        (job["stage"], name, *state, _progress(job["stage"], name, run_dir, known, forgotten=state is GONE))
+        (job["stage"], name, *state, _where(job["stage"], name, run_dir, known, forgotten=state is GONE))
         for job in known["jobs"]
         for name, state in _all_states(job, known, folder, _states(job["job"], queued)).items()
     ]
@@ -71,6 +72,14 @@ def _ended(job: str) -> dict[str, str]:
 
 def _with_reason(state: str, reason: str) -> str:
     return state if reason in ("None", "NonZeroExitCode", "") else f"{state} ({reason})"
+
+
+def _where(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgotten: bool) -> str:
+    """`_progress`, or which of its files is damaged: the other stages are told all the same."""
+    try:
+        return _progress(stage, job, run_dir, known, forgotten)
+    except (ValueError, OSError) as error:
+        return one_line(error)
 
 
 def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgotten: bool) -> str:
@@ -144,7 +153,11 @@ def _last_end(run_dir: Path, lines: Sequence[Mapping[str, Any]]) -> tuple[str, s
 
 
 def _steps(run_dir: Path) -> str:
-    return f"{read_object(run_dir / CONFIG)['config']['train']['steps']:,}"
+    path = run_dir / CONFIG
+    try:
+        return f"{int(read_object(path, required=('config',))['config']['train']['steps']):,}"
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no train.steps in it: the file is damaged or of another version") from error
 
 
 def _time_of(file: Path) -> str:

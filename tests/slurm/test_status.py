@@ -115,6 +115,24 @@ def test_what_is_no_line_of_a_start_or_an_end_is_left_out(tmp_path: Path, forgot
     assert re.fullmatch(r"stopped at step 20 of 60 at 2033-05-1\S+, 1 start", forgotten("pretrain")["7"])
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("run/config.json", '{"config": {}}', "no train.steps"),
+        ("run/config.json", '{"config": 1}', "no train.steps"),
+        ("run.slurm/outcome.json", '{"outcome', "not valid JSON"),
+    ],
+)
+def test_a_damaged_file_is_named_where_it_matters(tmp_path: Path, forgotten: Where, file: str, text: str, told: str) -> None:
+    train(tmp_path / "run")
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "7", "nodes": "n1", "step": 0})
+    (tmp_path / file).write_text(text)
+    found = forgotten("pretrain", "export")
+    assert str(tmp_path / file) in found["7"]
+    assert told in found["7"]
+    assert found["8"] == "not begun"
+
+
 def test_a_forgotten_job_that_got_no_further_than_its_log(tmp_path: Path, forgotten: Where) -> None:
     for stage, name in (("pretrain", "pretrain-7"), ("export", "export-8")):
         (tmp_path / "run.slurm" / f"{name}.log").write_text(f"{stage}: module: command not found\n")
