@@ -105,6 +105,7 @@ def test_the_authors_own_characters_stay(text: str) -> None:
         ("the letters {{vr|ai}} and {{angbr|ay}}", "the letters ⟨ai⟩ and ⟨ay⟩"),
         ("* {{foo}}. First of a series.\n* {{foo}} – a database\n* {{foo}} −5 m", "First of a series.\na database\n−5 m"),
         ("She wrote: “{{foo}}” «{{foo}}».", "She wrote."),
+        ("Read http://x.org/a_(b). It (at http://x.org/a_(b)) is <http://x.org> new (http://x.org/).", "Read. It (at) is new."),
     ],
 )
 def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> None:
