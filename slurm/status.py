@@ -81,9 +81,9 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
         return f"{data} is built" if data.exists() else _last_line(log)
     if stage == "sweep":
         name = known["elements"][int(job.rpartition("_")[2])]
-        return f"{name}: {_training(run_dir / name, log, forgotten)}"
+        return f"{name}: {_training(run_dir / name, job, log, forgotten)}"
     if stage == "pretrain":
-        return _training(run_dir, log, forgotten)
+        return _training(run_dir, job, log, forgotten)
     results = {
         "evaluate": folder / "evaluation.json",
         "memory": folder / "memory.html",
@@ -94,11 +94,13 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
     return f"{result} is there" if result and result.exists() else _last_line(log)
 
 
-def _training(run_dir: Path, log: Path, forgotten: bool) -> str:
-    """Where a training is; how it ended, if it is `forgotten`."""
+def _training(run_dir: Path, job: str, log: Path, forgotten: bool) -> str:
+    """Where a training is; how it ended, if the job is `forgotten`, and in which job, if it was another one."""
     lines = read_lines(folder_of(run_dir))
     starts, ends = [line for line in lines if "end" not in line], [line for line in lines if "end" in line]
     told = _how_it_ended(run_dir, log, lines) if forgotten else _how_it_goes(run_dir)
+    if forgotten and lines and lines[-1]["job"] != job:
+        told.append(f"by job {lines[-1]['job']}: {job} has not begun")
     if starts:
         told.append(f"{len(starts)} start{'s' if len(starts) > 1 else ''}")
     if ends and ends[-1]["end"] != "finished" and not forgotten:
