@@ -64,6 +64,8 @@ def world_from(environment: Mapping[str, str]) -> World:
                 "or unset RANK and WORLD_SIZE for a single process"
             )
         rank, size, local_rank, port = (_number(environment, n) for n in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
+        if rank >= size:  # counted from 1 by hand: all would wait for a rank 0 that nobody is
+            raise ValueError(f"environment variable RANK = {rank}: expected a rank below WORLD_SIZE = {size}, counted from 0")
         return World(rank, size, local_rank, environment["MASTER_ADDR"], port)
     if _is_srun(environment):
         return _world_from_srun(environment)

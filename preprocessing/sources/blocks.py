@@ -118,7 +118,8 @@ def _zstd(file: IO[bytes]) -> Iterator[Block]:
             try:
                 data = stream.read(BLOCK_BYTES)
             except (OSError, pa.ArrowException) as error:
-                reason = "truncated file" if "end" in str(error).lower() else "broken compression"
+                said = str(error).lower()
+                reason = "truncated file" if "end" in said or "truncated" in said else "broken compression"
                 detail = f"{' '.join(str(error).split())}, after {size} bytes; fetch the file again"
                 raise Damage(reason, detail, raw) from None
             if not data:

@@ -23,7 +23,7 @@ _SCHEMES = "https?|ftps?|sftp|ircs?|gopher|telnet|nntp|news|svn|git|ssh|mailto|t
 _ADDRESS = rf"[^\s\[\]<>\"{GAP}{NOTE}{SEAM}{KEEP}]"
 _LINK = re.compile(rf"\[(?:(?:{_SCHEMES}):|//)([^\]\n]{{0,600}})\]", re.IGNORECASE)
 _FIRST_ADDRESS = re.compile(rf"{_ADDRESS}*")
-_BARE = re.compile(rf"\[?\b(?:https?|ftps?)://{_ADDRESS}*[^\s\[\]<>\"{GAP}{NOTE}{SEAM}{KEEP},.;:!?)'”»]", re.IGNORECASE)
+_BARE = re.compile(rf"\[?\b(?:https?|ftps?)://{_ADDRESS}*[^\s\[\]<>\"{GAP}{NOTE}{SEAM}{KEEP},.;:!?)'”»](\)*)", re.IGNORECASE)
 _SWITCH = re.compile(r"__(\w+?)__")
 _KEPT = re.compile(f"{KEEP}(\\d+){KEEP}")
 _ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
@@ -59,9 +59,15 @@ def _without_addresses(text: str, removed: Removed) -> str:
     if "[" in text:
         text = _LINK.sub(lambda found: _FIRST_ADDRESS.sub("", found[1], count=1).strip() or GAP, text)
     if "://" in text:
-        text, count = _BARE.subn(GAP, text)
+        text, count = _BARE.subn(_behind_address, text)
         removed.markup["address"] += count
     return text
+
+
+def _behind_address(found: re.Match[str]) -> str:
+    """Of the brackets that close behind an address, those that close none in it are the sentence's: (see http://x.org/a_(b))."""
+    address, closing = found[0][: found.start(1) - found.start()], found[1]
+    return GAP + closing[max(0, address.count("(") - address.count(")")) :]
 
 
 def _laid_out(raw: str, kept: list[str], removed: Removed) -> list[str]:

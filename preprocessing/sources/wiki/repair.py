@@ -12,7 +12,7 @@ _BEHIND = f"[ ,;:/–—{GAP}{_LOOSE}-]{{0,{_LONGEST}}}"
 _SPACES = re.compile("[ \t\u00a0]+")
 _RUN = re.compile(f" ?{_G}[ {GAP}{_LOOSE}]*")
 _EMPTY = re.compile(
-    rf" ?(?:\({_BEFORE}{_G}{_BEHIND}\)|\[{_BEFORE}{_G}{_BEHIND}\]|（{_BEFORE}{_G}{_BEHIND}）|[\"“„«‘]{_G}[\"”“»’])"
+    rf" ?(?:\({_BEFORE}{_G}{_BEHIND}\)|\[{_BEFORE}{_G}{_BEHIND}\]|（{_BEFORE}{_G}{_BEHIND}）|[\"“„«‘<]{_G}[\"”“»’>])"
 )
 _RULES = tuple(
     (re.compile(pattern), replacement)

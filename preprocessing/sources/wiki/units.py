@@ -7,7 +7,7 @@ from preprocessing.sources.wiki.codes import UNITS
 
 # How {{convert}} shows what stands between two values of a range, or of a product.
 _BETWEEN = {
-    **dict.fromkeys(("-", "–", "&ndash;"), "–"),
+    **dict.fromkeys(("-", "–", "&ndash;", "(-)"), "–"),
     **dict.fromkeys(("to", "to-", "to(-)"), " to "),
     **dict.fromkeys(("and", "&", "and(-)"), " and "),
     **dict.fromkeys(("or", "or(-)"), " or "),
@@ -88,10 +88,19 @@ def convert(positional: list[str]) -> str:
         elif word in _COMPOUND and is_number(positional[at + 1]) and "".join(positional[at + 2 : at + 3]).strip() in _COMPOUND:
             shown += f" {unit(word)} {number(positional[at + 1])}"  # 5 ft 11 in
             at += 2
+        elif _goes_on(positional, at):
+            shown += f" {unit(word)}{_BETWEEN[positional[at + 1].strip()]}{number(positional[at + 2])}"  # 10 in × 20 in
+            at += 3
         else:
             break
     code = unit(positional[at]) if at < len(positional) else ""
     return f"{shown}{'' if code.startswith('°') and len(code) == 1 else ' '}{code}".strip()
+
+
+def _goes_on(positional: list[str], at: int) -> bool:
+    """Whether a unit is followed by a range and another value."""
+    unit_, word, other = (*(item.strip() for item in positional[at : at + 3]), "", "", "")[:3]
+    return word in _BETWEEN and is_number(other) and bool(unit_) and not is_number(unit_)
 
 
 def value(positional: list[str], named: dict[str, str]) -> str:

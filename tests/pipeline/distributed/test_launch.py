@@ -71,6 +71,8 @@ def test_half_a_launcher_is_refused(name: str) -> None:
 def test_a_rank_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="RANK = 'x'"):
         world_from({**TORCHRUN, "RANK": "x"})
+    with pytest.raises(ValueError, match="RANK = 4: expected a rank below WORLD_SIZE = 4, counted from 0"):
+        world_from({**TORCHRUN, "RANK": "4"})
 
 
 MANY = {**SRUN, "SLURM_STEP_NODELIST": "n[1-3]", "SLURM_STEP_NUM_NODES": "3"}

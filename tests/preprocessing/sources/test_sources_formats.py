@@ -55,7 +55,7 @@ def test_every_compression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suff
     if suffix:
         path.write_bytes(packed[:-30])
         broken = [record for record in read(f"x={path}") if isinstance(record, Skipped)]
-        assert [record.reason in ("truncated file", "broken compression") for record in broken] == [True]
+        assert [record.reason for record in broken] == ["truncated file"]
 
 
 EXTRACTED = """<doc id="12" url="https://x.org/wiki?curid=12" title="One &amp; "Two"">

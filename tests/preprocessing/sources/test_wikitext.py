@@ -105,6 +105,7 @@ def test_the_authors_own_characters_stay(text: str) -> None:
         ("the letters {{vr|ai}} and {{angbr|ay}}", "the letters ⟨ai⟩ and ⟨ay⟩"),
         ("* {{foo}}. First of a series.\n* {{foo}} – a database\n* {{foo}} −5 m", "First of a series.\na database\n−5 m"),
         ("She wrote: “{{foo}}” «{{foo}}».", "She wrote."),
+        ("Read http://x.org/a_(b). It (at http://x.org/a_(b)) is <http://x.org> new (http://x.org/).", "Read. It (at) is new."),
     ],
 )
 def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> None:
@@ -120,6 +121,7 @@ def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> Non
         ("a\n<pre>b</pre>\n<syntaxhighlight lang=c>\nd;\n</syntaxhighlight>\n<math>e</math>", "a"),
         ("; term : meaning\n:: said\n----rule", "term\nmeaning\nsaid\nrule"),
         ("-{zh-hans:软件; zh-hant:軟體;}- -{甲}- -{H|zh-cn:a;zh-tw:b}-c", "软件 甲 c"),
+        ("-{zh-hans:甲&amp;乙;zh-hant:丙}- -{A|丁=>zh-cn:戊}- -{zh-hant:己; 庚;zh-hans:辛}-", "甲&乙 戊 己; 庚"),
         ("a __KEIN_INHALTSVERZEICHNIS__ __БЕЗ_ОГЛАВЛЕНИЯ__ __目次強制__ b", "a b"),
     ],
 )
@@ -132,6 +134,8 @@ def test_entities_literal_text_and_variants(wikitext: str, plain: str) -> None:
     [
         ("{{convert|3|to|7|mi|km}} {{convert|2|and|4|m|ft}} {{cvt|1|-|2|kg}}", "3 to 7 mi 2 and 4 m 1–2 kg"),
         ("{{convert|6|ft|2|in|m}} {{convert|9|lb|4|oz|kg}}", "6 ft 2 in 9 lb 4 oz"),
+        ("{{convert|10|in|x|20|in|cm}} {{cvt|5|ft|6|in|to|6|ft|2|in}} {{convert|3|(-)|4|m}} {{cvt|5|km|mi}}",
+         "10 in × 20 in 5 ft 6 in to 6 ft 2 in 3–4 m 5 km"),
         ("{{convert|-4|C|F}} {{convert|2+1/2|x|3|in}} {{convert|8|+/-|1|sqmi}}", "−4 °C 2 1/2 × 3 in 8 ± 1 sq mi"),
         ("{{val|1.5|0.2|e=-6|u=m}} {{frac|3|4}} 2{{frac|1|2}} {{sfrac|1|3}}", "1.5 ± 0.2 × 10⁻⁶ m 3/4 2 1/2 1/3"),
         ("{{As of|2011|3}} {{as of|2011|3|4|lc=y|df=US}}", "As of March 2011 as of March 4, 2011"),
@@ -183,6 +187,7 @@ def test_redirects_of_all_languages() -> None:
 PILES = (
     '<ref name="a word ', "{{", "{{a|", "[[a|", "{|\n", "<!-- ", "<nowiki>", "''' ", "({{x}} ", "<table><tr>", "[http://a ", "http://,",
     " \n", "&amp;", "{{a [[b -{c <ref>", "|\n", "}} ", "]]", "'", "==", "<gallery>\n", "(", "-{zh:", "{{nowrap|",
+    "http://a(b)) ",
 )  # fmt: skip
 
 
