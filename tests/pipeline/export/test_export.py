@@ -185,6 +185,7 @@ def test_from_a_run_and_back(
     summary = json.loads((run / "summary.json").read_text())
     card = (folder / "README.md").read_text()
     assert f"{summary['heldout_loss']:.4g} nats" in card
+    assert card.count('from_pretrained("small.hf", trust_remote_code=True)') == 2, "transformers asks, for a tokenizer too"
     for name in ("README.md", "config.json", "tokenizer_config.json"):
         text = (folder / name).read_text()
         assert str(corpus.parent) not in text, name
