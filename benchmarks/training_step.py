@@ -7,6 +7,7 @@ One process, random tokens, 15% of them predicted. In turn within one run, media
     ours          the recipe `base` at this size in the real engine (ZeRO 1): what `pretrain` does in a step, but for the data
     plain loop    the same model and batch with torch's fused SGD: forward, backward, update. What ours has more is the
                   engine, norms and fp32 masters
+    compiled      with --compile: that loop with each layer through torch.compile, which needs a C++ compiler
     BERT          transformers' BertForMaskedLM, scaled_dot_product_attention, torch's fused AdamW; bf16 by autocast
     ModernBERT    its class in transformers, logits at masked positions alone, the same optimiser; its gated feed-forward
                   layer has 2/3 of the width, so that it has the others' parameters
@@ -48,7 +49,7 @@ from pipeline.optim.optimizer import PretrainingOptimizer
 from pipeline.train.state import TrainState
 from pipeline.train.trainer import Trainer
 
-OURS, PLAIN, BERT, MODERN_BERT = "ours", "plain loop", "BERT", "ModernBERT"
+OURS, PLAIN, COMPILED, BERT, MODERN_BERT = "ours", "plain loop", "compiled", "BERT", "ModernBERT"
 NEVER = 1_000_000  # steps: nothing is logged
 # Dense bf16 operations a second on tensor cores, as the maker says; of the first name that the GPU's begins with.
 NOMINAL = {"NVIDIA H100 PCIe": 756e12, "NVIDIA H100": 989e12, "NVIDIA H200": 989e12, "NVIDIA A100": 312e12}
@@ -112,11 +113,16 @@ def ours(config: RunConfig, size: Size, batch: Batch, device: torch.device) -> C
     return trainer.train_step
 
 
-def plain_loop(config: RunConfig, size: Size, batch: Batch, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+def plain_loop(
+    config: RunConfig, size: Size, batch: Batch, dtype: torch.dtype, device: torch.device, compiled: bool = False
+) -> Callable[[], None]:
     """The same model, without anything around it."""
     model = build_model(config, size.vocabulary).to(device)
     init_weights(model, config.model, seed=0)
     model.to(dtype)
+    if compiled:
+        for layer in model.encoder.layers:
+            layer.compile(dynamic=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, weight_decay=1e-3, fused=True)
 
     def step() -> None:
@@ -170,8 +176,10 @@ def _common(size: Size) -> dict[str, Any]:
     return {"vocab_size": size.vocabulary, **shape}
 
 
-def measure(name: str, precision: str, tokens: int, rounds: int, device: torch.device, others: bool = True) -> Row:
-    """One row of the table; `start_processes` comes before. `others`: with transformers' models."""
+def measure(
+    name: str, precision: str, tokens: int, rounds: int, device: torch.device, others: bool = True, compiled: bool = False
+) -> Row:
+    """One row of the table; `start_processes` comes before. `others`: with transformers' models; `compiled`: with that loop."""
     size, dtype = SIZES[name], torch.bfloat16 if precision == "bf16" else torch.float32
     sequences = max(1, tokens // size.seq_len)
     predictions = predictions_per_sequence(size.seq_len, 0.15)
@@ -179,6 +187,8 @@ def measure(name: str, precision: str, tokens: int, rounds: int, device: torch.d
     batch = random_batch(generator, sequences, size.seq_len, predictions, size.vocabulary, nsp=False).to(device)
     config = recipe_of(size, precision, sequences)
     candidates = {OURS: ours(config, size, batch, device), PLAIN: plain_loop(config, size, batch, dtype, device)}
+    if compiled:
+        candidates[COMPILED] = plain_loop(config, size, batch, dtype, device, compiled=True)
     if others:
         candidates[BERT] = usual(bert(size), batch, dtype, device)
         candidates[MODERN_BERT] = usual(modern_bert(size), batch, dtype, device)
@@ -208,11 +218,12 @@ def _awaited(run: Callable[[], object], device: torch.device) -> Callable[[], No
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
-    heads = ("size", "precision", "tokens a step", "tokens/s", "/ plain loop", "/ BERT", "/ ModernBERT", "time / floor", "MFU")
+    beside = (PLAIN, COMPILED, BERT, MODERN_BERT)
+    heads = ("size", "precision", "tokens a step", "tokens/s", *(f"/ {name}" for name in beside), "time / floor", "MFU")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         ours_s = row.seconds[OURS]
-        faster = [f"{row.seconds[name] / ours_s:.2f}" if name in row.seconds else "–" for name in (PLAIN, BERT, MODERN_BERT)]
+        faster = [f"{row.seconds[name] / ours_s:.2f}" if name in row.seconds else "–" for name in beside]
         mfu = "–" if row.mfu is None else f"{row.mfu:.0%}"
         cells = [
             row.size,
@@ -234,13 +245,14 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--tokens", type=int, default=4096, help="of a step")
     parser.add_argument("--rounds", type=int, default=7, help="timed turns of each candidate")
+    parser.add_argument("--compile", action="store_true", help="with compiled layers, too; compiling takes minutes on a CPU")
     parser.add_argument("--json-file", type=Path, metavar="FILE", help="also write all seconds there")
     args = parser.parse_args()
     device = start_processes(world_from(os.environ))
     began_s, rows = time.perf_counter(), []
     for name in args.sizes:
         for precision in args.precisions:
-            rows.append(measure(name, precision, args.tokens, args.rounds, device))
+            rows.append(measure(name, precision, args.tokens, args.rounds, device, compiled=args.compile))
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     took = f"torch {torch.__version__}, {time.perf_counter() - began_s:.0f} s"
     print(f"\n{rows[0].device}, {took}; {rows[0].attention}\n\n{table(rows)}")

@@ -48,7 +48,8 @@ def read_lines(folder: Path, job: str | None = None) -> list[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError):
             found.append(json.loads(line))
-    whole = [line for line in found if isinstance(line, dict) and {"job", "step"} <= line.keys()]
+    keys = {"at", "job", "step"}
+    whole = [line for line in found if isinstance(line, dict) and keys | ({"why"} if "end" in line else set()) <= line.keys()]
     return [line for line in whole if job is None or line["job"] == job]
 
 

@@ -41,7 +41,7 @@ REFUSED = {  # what it would do, and what to do instead
     "dependency": ("the jobs of a chain wait for one another", "use --hold, then scontrol update JobId=N Dependency=…"),
     **dict.fromkeys(("error", "output"), _LOG),
     **dict.fromkeys(("export", "export-file"), _ENVIRONMENT),
-    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres"), _GPUS),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-socket", "gpus-per-task", "gres", "tres-per-task"), _GPUS),
     **dict.fromkeys(("help", "parsable", "test-only", "usage", "version", "wrap"), _ANSWER),
     "no-kill": ("after the loss of a node SLURM would not requeue the job", "leave it out"),
     "no-requeue": ("the job could not go back into the queue, as it does before its time ends", "leave it out"),
@@ -53,7 +53,12 @@ REFUSED = {  # what it would do, and what to do instead
     "time": ("the warning before the end and the estimate rest on TIME", "use TIME and CPU_TIME, or submit --time"),
     "wait": ("submit would wait for the job's end, and queue nothing after it", "use `python -m slurm status`"),
 }
-_LETS_THROUGH = {"export": r"(.*,)?ALL(,.*)?", "open-mode": "append", "gres": r"(?!.*\bgpu\b).+"}  # values that do no harm
+_WITHOUT_GPUS = r"(?i:(?!.*\bgpu\b).+)"
+_LETS_THROUGH = {  # values that do no harm
+    "export": r"(.*,)?ALL(,.*)?",
+    "open-mode": "append",
+    **dict.fromkeys(("gres", "tres-per-task"), _WITHOUT_GPUS),
+}
 GOES_OVER = {  # settings that stand before it in the script
     "account": ("account",),
     "constraint": ("constraint",),
@@ -106,6 +111,8 @@ def notes(words: Sequence[str], settings: dict[str, object]) -> list[str]:
             found.append(f"{word} is not asked of jobs with GPUs: their --gres goes over it")
         if option == "job-name":
             found.append(f"{word} is the name of all jobs: STAGE RUN is not")
+        if option == "time-min":
+            found.append(f"{word} lets SLURM shorten TIME: of a job of WARNING_S or less nothing is left to train in")
         if option in ("nodelist", "nodefile"):
             found.append(f"{word} pins nodes: a job of which one is unfit fails, for it cannot go on elsewhere")
     return found

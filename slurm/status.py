@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.run.metrics_file import METRICS
+from preprocessing.base.command_line import one_line
 from preprocessing.base.json_file import read_object
 from slurm.life import newest_step
 from slurm.records import JOBS, OUTCOME, folder_of, read_lines, read_submission
@@ -28,7 +29,7 @@ def rows(run_dir: Path) -> list[tuple[str, ...]]:
     known = read_submission(folder / JOBS)
     queued = queue([job["job"] for job in known["jobs"]])
     return [
-        (job["stage"], name, *state, _progress(job["stage"], name, run_dir, known, forgotten=state is GONE))
+        (job["stage"], name, *state, _where(job["stage"], name, run_dir, known, forgotten=state is GONE))
         for job in known["jobs"]
         for name, state in _all_states(job, known, folder, _states(job["job"], queued)).items()
     ]
@@ -73,6 +74,14 @@ def _with_reason(state: str, reason: str) -> str:
     return state if reason in ("None", "NonZeroExitCode", "") else f"{state} ({reason})"
 
 
+def _where(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgotten: bool) -> str:
+    """`_progress`, or which of its files is damaged: the other stages are told all the same."""
+    try:
+        return _progress(stage, job, run_dir, known, forgotten)
+    except (ValueError, OSError) as error:
+        return one_line(error)
+
+
 def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgotten: bool) -> str:
     """What the stage has left on disk. `forgotten`: nobody but the disk knows how it ended."""
     data, folder = Path(known["data"]), folder_of(run_dir)
@@ -81,9 +90,9 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
         return f"{data} is built" if data.exists() else _last_line(log)
     if stage == "sweep":
         name = known["elements"][int(job.rpartition("_")[2])]
-        return f"{name}: {_training(run_dir / name, log, forgotten)}"
+        return f"{name}: {_training(run_dir / name, job, log, forgotten)}"
     if stage == "pretrain":
-        return _training(run_dir, log, forgotten)
+        return _training(run_dir, job, log, forgotten)
     results = {
         "evaluate": folder / "evaluation.json",
         "memory": folder / "memory.html",
@@ -94,11 +103,13 @@ def _progress(stage: str, job: str, run_dir: Path, known: dict[str, Any], forgot
     return f"{result} is there" if result and result.exists() else _last_line(log)
 
 
-def _training(run_dir: Path, log: Path, forgotten: bool) -> str:
-    """Where a training is; how it ended, if it is `forgotten`."""
+def _training(run_dir: Path, job: str, log: Path, forgotten: bool) -> str:
+    """Where a training is; how it ended, if the job is `forgotten`, and in which job, if it was another one."""
     lines = read_lines(folder_of(run_dir))
     starts, ends = [line for line in lines if "end" not in line], [line for line in lines if "end" in line]
     told = _how_it_ended(run_dir, log, lines) if forgotten else _how_it_goes(run_dir)
+    if forgotten and lines and lines[-1]["job"] != job:
+        told.append(f"by job {lines[-1]['job']}: {job} has not begun")
     if starts:
         told.append(f"{len(starts)} start{'s' if len(starts) > 1 else ''}")
     if ends and ends[-1]["end"] != "finished" and not forgotten:
@@ -142,7 +153,11 @@ def _last_end(run_dir: Path, lines: Sequence[Mapping[str, Any]]) -> tuple[str, s
 
 
 def _steps(run_dir: Path) -> str:
-    return f"{read_object(run_dir / CONFIG)['config']['train']['steps']:,}"
+    path = run_dir / CONFIG
+    try:
+        return f"{int(read_object(path, required=('config',))['config']['train']['steps']):,}"
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no train.steps in it: the file is damaged or of another version") from error
 
 
 def _time_of(file: Path) -> str:

@@ -143,7 +143,7 @@ def _is_done(job: Job, ready: Prepared, place: Place) -> bool:
     """Has this seed its results? ValueError, on all ranks, if the folder is of another fine-tuning."""
     plan = plan_of(job.config, place.ds_dictionary, ready.source.corpus)
     more = {"task data: sha256": ready.examples.sha256, "pretrained weights: sha256": ready.source.weights_sha256}
-    check_agreement(place.ranks, {**plan, **more})
+    check_agreement(place.ranks, {**more, **plan})  # other data may have another number of steps: name the cause
     place.ranks.on_main(lambda: check_run(job.run_dir, _made_from(job, ready)))
     done = bool(place.ranks.from_main(lambda: (job.run_dir / RESULTS).exists()))
     if done:

@@ -12,14 +12,15 @@ measured (docs/memory.md): between steps in `states`, in the backward pass in `r
 Split masters take 2 bytes instead of 4 and spare the fp32 copies of gradients; the update goes piece by piece.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from pipeline.config.load import changed
 from pipeline.memory.partition import Rank, fullest_rank
 from pipeline.memory.reduction import Reduction
 from pipeline.memory.states import between_steps
 from pipeline.memory.system import COPIES, GRADIENTS, Kinds, System, plus
-from pipeline.memory.trace import trace
+from pipeline.memory.trace import Passes, trace
 from pipeline.memory.update import update
 
 
@@ -66,8 +67,7 @@ def _check_mechanics(system: System) -> None:
 @lru_cache(maxsize=128)  # searches for the largest batch, tables and reports ask for the same systems again
 def _predict(system: System) -> Prediction:
     rank = fullest_rank(system)
-    reduction = Reduction(rank)
-    passes = trace(system, reduction.keep, gradients_before=system.accumulates and system.stage < 2)
+    passes, at_the_end = _passes(_before_the_update(system))
     states = between_steps(rank.groups, system)
     held = plus(states, _gradients_before(rank), _gathered(rank))
     after = plus(states, {GRADIENTS: rank.held_gradients})
@@ -76,10 +76,23 @@ def _predict(system: System) -> Prediction:
         live={"init": states, "forward": plus(held, passes.forward_end), "backward": after, "step": states},
         peak={
             "forward": plus(held, passes.forward_peak, _gathering(rank)),
-            "backward": _larger(plus(held, passes.backward_peak), plus(held, reduction.at_the_end(passes.backward_end))),
+            "backward": _larger(plus(held, passes.backward_peak), plus(held, at_the_end)),
             "step": max((plus(states, part) for part in update(rank)), key=lambda kinds: sum(kinds.values())),
         },
     )
+
+
+def _before_the_update(system: System) -> System:
+    """The same for all systems that differ only in how they update weights: their passes are traced once."""
+    return replace(system, name="", config=changed(system.config, {"train.split_masters": False, "train.update_elements": 0}))
+
+
+@lru_cache(maxsize=128)
+def _passes(system: System) -> tuple[Passes, Kinds]:
+    """Both passes, and what is there when the second one is over."""
+    reduction = Reduction(fullest_rank(system))
+    passes = trace(system, reduction.keep, gradients_before=system.accumulates and system.stage < 2)
+    return passes, reduction.at_the_end(passes.backward_end)
 
 
 def _gradients_before(rank: Rank) -> Kinds:

@@ -26,7 +26,8 @@ from pipeline.optim.relative_clip import clip_coefficient, clip_threshold
 
 STOP = ("stop", None)
 ROW = 256  # elements whose squares are added in fp32; the sums of rows are added in float64
-MOST_OF = 1 / 8  # of a sum of squares: a row of more than that is added exactly
+MOST_OF = 1 / 8  # of a sum of squares: a row, or rows that are the same, of more than that are added exactly
+LEAST = 1e-30  # of a sum of squares in fp32, which has none below 1.4e-45 and few digits down to 1e-38
 SHORT = 2**17  # elements of a vector that is copied beside others to be squared with them
 Numbers = Tensor | Fp32Vector
 Product = tuple[int, Numbers, Numbers]  # the slot of a sum, and two vectors, of which a·b is added to it
@@ -235,17 +236,22 @@ def square_sum(x: Tensor) -> Tensor:
 
     An fp32 sum keeps 24 bits, and in a heavy-tailed vector one large square swallows the small ones that are added to it: a dot
     product of 2^19 elements on one thread is off by up to 6e-5. So fp32 adds no more than a ROW. Of many rows the errors of
-    1e-7 cancel; that of one row which is most of x does not, so that row is added in float64. (Not on a GPU, where looking for
-    it would hold the host: 1.5e-7 was the most without it, on a CPU.)
+    1e-7 cancel; that of one row which is most of x does not, nor do those of rows that are the same, as in a constant vector
+    (2.4e-7): such rows are added in float64. So is all of a vector whose squares are too small for fp32, of which nothing would
+    be left below 1e-23. (Not on a GPU, where looking for it would hold the host: 2.4e-7 was the most without it, on a CPU.)
     """
     rows = x[: x.numel() - x.numel() % ROW].view(-1, ROW)
     squares = torch.linalg.vector_norm(rows, dim=1).square_()
     square = squares.sum(dtype=torch.float64)
-    if not x.is_cuda and rows.numel() and float(squares.max()) > MOST_OF * float(square):
-        largest = int(squares.argmax())
-        square += rows[largest].double().square().sum() - squares[largest]
+    if not x.is_cuda and rows.numel():
+        largest, second = squares.topk(2)[0].tolist() if len(squares) > 1 else (float(squares), math.nan)
+        alike = int((squares == largest).sum()) if second == largest else 1
+        if alike * largest > MOST_OF * float(square):
+            square += alike * (rows[int(squares.argmax())].double().square().sum() - largest)
     rest = x[rows.numel() :].double()
-    return square + torch.dot(rest, rest).to(x.dtype) if rest.numel() else square  # infinite where a row's would be
+    if rest.numel():
+        square = square + torch.dot(rest, rest).to(x.dtype)  # infinite where a row's would be
+    return x.double().square().sum() if not x.is_cuda and float(square) < LEAST else square
 
 
 def _dot(a: Numbers, b: Numbers) -> Tensor:

@@ -18,13 +18,30 @@ ELASTIC = "TORCHELASTIC_RUN_ID"  # torchrun sets it
 
 def launcher_of(environment: Mapping[str, str]) -> str | None:
     """This process' elastic launcher: host, pid, and when it started, for pids come again. None without such a launcher: then
-    the parent may be a shell, in which one run is begun after the other."""
+    the parent may be a shell, in which one run is begun after the other.
+
+    The launcher gives its workers the variable, and has none itself; a shell or a profiler around a worker, which is another
+    one after each restart, has it, too."""
     if ELASTIC not in environment:
         return None
     pid = os.getppid()
-    stat = Path(f"/proc/{pid}/stat")
-    started = stat.read_bytes().rpartition(b")")[2].split()[19].decode() if stat.exists() else environment[ELASTIC]
+    while _is_of_a_worker(pid):
+        pid = int(_status(pid)[1])
+    started = _status(pid)[19] if Path(f"/proc/{pid}/stat").exists() else environment[ELASTIC]
     return f"{socket.gethostname()} {pid} {started}"
+
+
+def _is_of_a_worker(pid: int) -> bool:
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # no such file system, or another user's process
+        return False
+    return any(variable.startswith(f"{ELASTIC}=".encode()) for variable in variables)
+
+
+def _status(pid: int) -> list[str]:
+    """What Linux says of a process behind its name: its state, its parent, …, and when it started (the 20th)."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
 
 
 def was_begun_by(run_dir: Path, launchers: Sequence[str | None]) -> bool:

@@ -45,18 +45,39 @@ def load_run(
             f"{run_dir} has no checkpoint yet: run `python -m pipeline pretrain … --run {quote(str(run_dir))}` first"
         )
     check_same(found.manifest["made_from"], saved, found.directory, "it is not this run's: move it away")
-    model = build_model(config, corpus.vocab_size, corpus.unigram_counts("train"))
+    trained_on, unknown = _trained_on(run_dir, saved, corpus)
+    model = build_model(config, corpus.vocab_size, trained_on.unigram_counts("train"))
     found.check_covers(parameter_shapes(model))
     found.load_parameters(model)
-    probe.check(found, probe.loss(model, probe.stored_batch(found)))
+    try:
+        probe.check(found, probe.loss(model, probe.stored_batch(found)))
+    except ValueError as error:
+        if unknown:
+            raise ValueError(
+                f"{data_dir} is another corpus than the one that {run_dir} was trained on, whose token frequencies are a part "
+                f"of its model: they are its decoder's bias; {unknown}"
+            ) from error
+        raise
     return config, corpus, model, found.step
 
 
-def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify) -> Corpus:
+def _trained_on(run_dir: Path, saved: Mapping[str, Any], corpus: Corpus) -> tuple[Corpus, str]:
+    """The corpus whose token frequencies the model knows: of a row-normalised decoder they are the bias, fixed, and so in no
+    checkpoint. If it is not to be had, `corpus` in its place, and why; the probe tells whether that is near enough."""
+    if corpus.manifest_sha256 == saved["corpus_sha256"]:
+        return corpus, ""
+    remedy = "put it back there, or start the run once with --data at its new place, which notes it for good"
+    try:
+        return _its_corpus(run_dir, saved, "sizes", remedy), ""
+    except ValueError as error:
+        return corpus, str(error)
+
+
+def _its_corpus(run_dir: Path, saved: Mapping[str, Any], verify: Verify, remedy: str = "") -> Corpus:
     """The corpus that the run was trained on, where it was; ValueError with all that is known of it if it is not there."""
     place = Path(saved["data"])
     known = f"manifest of sha256 {saved['corpus_sha256'][:12]}…, tokenizer of {saved['tokenizer_sha256'][:12]}…"
-    remedy = f"give the corpus ({known}) with --data; a resume with another --data notes it for good"
+    remedy = remedy or f"give the corpus ({known}) with --data; a resume with another --data notes it for good"
     if not place.is_dir():
         raise ValueError(f"the corpus of {run_dir} was at {place} and is not there any more; {remedy}")
     try:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.config.load import as_dict
 from pipeline.config.schema import RunConfig
 from pipeline.distributed.ranks import Ranks
@@ -28,6 +30,8 @@ REMEDIES = {  # by the first word of a field
     "configuration": "give every node the same files, and every rank the same --set",
     "DeepSpeed": "give every node the same files of ds_configs",
     "corpus": "give every node the same files: copy the corpus again",
+    "task": "give every node the same files of the task's data",
+    "pretrained": "give every node the same pretrained run, or the same export",
     "environment": "set it alike on every node, or nowhere",
     "code": "install the same on every node",
     "version": "install the same on every node",
@@ -48,7 +52,17 @@ def plan_of(config: RunConfig, ds_dictionary: Mapping[str, Any], corpus: Corpus)
         **{f"environment: {name}": repr(os.environ.get(name)) for name in PRECISION},
         "version of python": platform.python_version(),
         **{f"version of {name}": importlib.metadata.version(name) for name in PACKAGES},
+        "version of triton": _version_of_triton(),
+        "version of CUDA in torch": str(torch.version.cuda or torch.version.hip),  # builds of one torch may differ in it
     }
+
+
+def _version_of_triton() -> str:
+    """It compiles kernels of the attention; a machine without a GPU needs none."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def code_sha256() -> str:

@@ -8,7 +8,8 @@ from pipeline.verbs.figures import show
 TEXT = """\
 Loss on the held-out text of the run's corpus, with its newest checkpoint: over all predictions, and over those shown as
 [MASK] alone (the others let the model copy). Masks are fixed, so that all runs on a corpus are compared on one task. --data
-names the corpus if it has moved, or another one that was built with the same tokenizer: then it is that one's held-out text.
+names the corpus if it has moved, or another one that was built with the same tokenizer: then it is that one's held-out text,
+and the run's own corpus stays where it is, for the token frequencies that are a row-normalised decoder's bias.
 """
 
 

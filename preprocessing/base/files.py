@@ -3,7 +3,6 @@
 A temporary file beside it, its fsync, a rename, and an fsync of the folder: an fsync of a file does not cover its name.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 WRITING = ".writing-"  # in the name of every temporary file; what carries it is never read
-# What a file system answers that has no such thing: some FUSE and CIFS mounts sync no directory and change no mode.
+# What a file system answers that has no such thing: some FUSE and CIFS mounts sync no directory, change no mode, make no link.
 NOT_OFFERED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES)
 
 
@@ -115,22 +114,29 @@ def offered_or_not() -> Iterator[None]:
 
 
 def try_to_write(directory: Path) -> list[str]:
-    """Do in a directory all that writing a file whole takes, and leave nothing. Returns what its file system does not offer and
-    can be done without, a line each; OSError, naming the path, for anything else."""
+    """Do in a directory all that writing files whole takes, and a directory of them, which gets its name when it is full, as
+    checkpoints do; leave nothing. Returns what its file system does not offer and can be done without, a line each; OSError,
+    naming the path, for anything else."""
     trial = directory / f".trial-{socket.gethostname()}-{os.getpid()}"
+    full = trial.with_name(f"{trial.name}-full")
+    file, other = full / "file", full / "other"
     try:
-        write_whole(trial, b"trial")
+        trial.mkdir()
+        write_whole(trial / file.name, b"trial")
+        os.rename(trial, full)  # mounts of object stores may refuse it where there is something in it
+        other.write_bytes(b"newer")
+        os.rename(other, file)
         return [
             f"{directory}: its file system offers no {what} ({error.strerror}); {consequence}"
             for what, attempt, consequence in (
                 ("fsync of a directory", partial(_sync, directory), "a power loss may take the newest files"),
-                ("change of a file's mode", partial(trial.chmod, trial.stat().st_mode), "files have the mode it gives them"),
+                ("change of a file's mode", partial(file.chmod, file.stat().st_mode), "files have the mode it gives them"),
             )
             if (error := _refusal(attempt)) is not None
         ]
     finally:
-        with contextlib.suppress(OSError):
-            trial.unlink()
+        for made in (trial, full):
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _refusal(attempt: Callable[[], None]) -> OSError | None:

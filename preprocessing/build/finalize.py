@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from preprocessing.base.arrays import StoredArray, write_array
-from preprocessing.base.files import file_sha256, replacing, sync_directory, write_whole
+from preprocessing.base.files import NOT_OFFERED, file_sha256, replacing, sync_directory, write_whole
 from preprocessing.build.ledger import Finished, finished_slices, source_infos
 from preprocessing.build.marker import slice_path
 from preprocessing.build.plan import SLICES_FOLDER, Plan
@@ -143,7 +143,7 @@ def _link(old: Path, new: Path) -> None:
     try:
         os.link(old, new)
     except OSError as error:  # a file system without links, or with too many
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+        if error.errno not in (*NOT_OFFERED, errno.EMLINK, errno.EXDEV):
             raise
         with replacing(new) as temporary:
             shutil.copyfile(old, temporary)

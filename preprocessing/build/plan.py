@@ -9,7 +9,6 @@ depends on the plan alone.
 """
 
 import dataclasses
-import errno
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from preprocessing.base.files import WRITING, file_sha256, sync_directory, write_whole
+from preprocessing.base.files import NOT_OFFERED, WRITING, file_sha256, sync_directory, write_whole
 from preprocessing.build.settings import PlannedSettings, Settings, Strict
 from preprocessing.corpus.manifest import Manifest, SourceInfo
 from preprocessing.sources.types import Slice, Source, slices
@@ -194,7 +193,7 @@ def write_plan(work: Path, plan: Plan, *, first: bool) -> bool:
     except FileExistsError:
         return False
     except OSError as error:  # a file system without links
-        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+        if error.errno not in NOT_OFFERED:
             raise
         os.replace(new, work / PLAN_FILE)
     finally:

@@ -15,7 +15,7 @@ import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
-CLEANING_VERSION = 3
+CLEANING_VERSION = 4
 """Raise it when a rule changes what a corpus holds: a corpus cleaned by other rules is another corpus."""
 
 # Unicode's category Cf, which shows nothing: soft hyphens, zero-width spaces, marks of direction, tags. Without the two

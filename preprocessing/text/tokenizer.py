@@ -23,6 +23,7 @@ SAMPLE_CHARACTERS = 20_000_000
 # while the number of cores they run on does not.
 TRAINING_THREADS = 4
 MAX_SENTENCE_BYTES = 16_384  # SentencePiece's default is 4192; it leaves longer ones out
+RESERVED = "\u2585"  # ▅, by which SentencePiece means the unknown: it leaves out every sentence that has one, without a warning
 _LOGGED = re.compile(r"[WEF]\d{4} .*?\] (.*)")  # what absl puts before a message: "W0000 00:00:17.05 9529 file.cc:419] "
 NAMED_WARNINGS = 10
 COVERAGE = 0.9995  # of the sample's characters, the commonest; what is rarer is [UNK]
@@ -77,9 +78,9 @@ class TextSample:
 def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] = lambda line: None) -> bytes:
     """Train on sentences and return the model file's bytes: same sentences, same bytes, whatever the machine's cores.
 
-    A sentence of more than MAX_SENTENCE_BYTES is trained on in pieces. SentencePiece's warnings are said, a line each.
-    ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child process,
-    because the trainer's C++ code would keep Ctrl-C waiting until it is done.
+    A sentence of more than MAX_SENTENCE_BYTES is trained on in pieces, RESERVED not at all. SentencePiece's warnings are said,
+    a line each. ValueError: vocab_size is more than the text can fill, or less than its characters need. Works in a child
+    process, because the trainer's C++ code would keep Ctrl-C waiting until it is done.
     """
     context = clean_processes()
     here, there = context.Pipe()
@@ -114,8 +115,9 @@ def train(sentences: Sequence[str], vocab_size: int, say: Callable[[str], None] 
 
 
 def _cut(sentences: Iterable[str]) -> Iterator[str]:
-    """The sentences, those of more than MAX_SENTENCE_BYTES in pieces: cut at spaces, or between characters."""
-    for sentence in sentences:
+    """The sentences as SentencePiece leaves none out: those of more than MAX_SENTENCE_BYTES in pieces, cut at spaces, or
+    between characters; a space in place of its reserved character."""
+    for sentence in (sentence.replace(RESERVED, " ") for sentence in sentences):
         if len(sentence) * 4 <= MAX_SENTENCE_BYTES or len(content := sentence.encode()) <= MAX_SENTENCE_BYTES:
             yield sentence
             continue

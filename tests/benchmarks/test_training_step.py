@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floor import SIZES, operations
-from benchmarks.training_step import BERT, MODERN_BERT, OURS, PLAIN, Row, recipe_of, table
+from benchmarks.training_step import BERT, COMPILED, MODERN_BERT, OURS, PLAIN, Row, recipe_of, table
 from pipeline.data.random_batch import random_batch
 from pipeline.model.build import build_model
 
@@ -21,6 +21,6 @@ def test_operations_are_those_that_torch_counts(name: str, sequences: int) -> No
 
 
 def test_the_table_says_how_many_times_as_fast_ours_is() -> None:
-    seconds = {OURS: 2.0, PLAIN: 1.0, BERT: 3.0, MODERN_BERT: 5.0}
+    seconds = {OURS: 2.0, PLAIN: 1.0, COMPILED: 1.5, BERT: 3.0, MODERN_BERT: 5.0}
     row = Row("large", "bf16", 1000, seconds, 1.6, 989e12, "attention: Triton kernels", "NVIDIA H100 80GB HBM3")
-    assert table([row]).splitlines()[-1] == "| large | bf16 | 1,000 | 500 | 0.50 | 1.50 | 2.50 | 1.25 | 50% |"
+    assert table([row]).splitlines()[-1] == "| large | bf16 | 1,000 | 500 | 0.50 | 0.75 | 1.50 | 2.50 | 1.25 | 50% |"

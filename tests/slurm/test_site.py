@@ -116,6 +116,8 @@ def test_options_for_all_jobs(tmp_path: Path) -> None:
         ("--ntasks-per-node=3", "RANKS_PER_NODE"),
         ("--tasks-per-n=3", "RANKS_PER_NODE"),
         ("--gres=lustre:1,gpu:8", "GPUS_PER_NODE"),
+        ("--gres=GPU:8", "GPUS_PER_NODE"),
+        ("--tres-per-task=cpu:2,gres/gpu:1", "GPUS_PER_NODE"),
         ("-G 8", "GPUS_PER_NODE"),
         ("--gpus-per-t=1", "(--gpus-per-task): it would be asked of every job"),
         ("--wrap=true", "a job"),
@@ -150,6 +152,7 @@ def test_an_option_that_breaks_the_job_is_refused(tmp_path: Path, options: str, 
             "--exclude=n1",
         ),
         *("--export=ALL", "--export=SMALL=1,ALL", "--open-mode=append", "--gres=lustre:1", "--mem=4G", "--mem-per-cpu=1G"),
+        "--tres-per-task=cpu:2",
         *("--partition=p", "--reservation=r", "--wait-all-nodes=1", "--time-min=5", "--begin=now+1hour", "--of-a-plugin=x"),
     ],
 )
@@ -165,7 +168,7 @@ def test_every_option_that_is_judged_is_one() -> None:
 
 def test_what_overrides_is_said(tmp_path: Path) -> None:
     settings = "PARTITION=gpu\nCPU_PARTITION=cpu\nMEMORY_PER_NODE=480G\nGPU_OPTION=gres\n"
-    options = "--exclusive --part=p --qos=q --mem=1G --mem-per-c=1G --job-name=x --gres=lustre:1 --nodel=n2"
+    options = "--exclusive --part=p --qos=q --mem=1G --mem-per-c=1G --job-name=x --gres=lustre:1 --nodel=n2 --time-m=5"
     found = site(tmp_path, f"{settings}SBATCH_OPTIONS='{options}'\n")
     assert notes(options_of(found), vars(found)) == [
         "--part=p goes over PARTITION=gpu, CPU_PARTITION=cpu",
@@ -174,4 +177,5 @@ def test_what_overrides_is_said(tmp_path: Path) -> None:
         "--job-name=x is the name of all jobs: STAGE RUN is not",
         "--gres=lustre:1 is not asked of jobs with GPUs: their --gres goes over it",
         "--nodel=n2 pins nodes: a job of which one is unfit fails, for it cannot go on elsewhere",
+        "--time-m=5 lets SLURM shorten TIME: of a job of WARNING_S or less nothing is left to train in",
     ]

@@ -99,6 +99,40 @@ def test_a_forgotten_training_whose_end_nobody_recorded(
     assert ("no such thing" in found) == bool(left)
 
 
+def test_a_forgotten_job_is_not_blamed_for_the_end_of_the_one_before(tmp_path: Path, forgotten: Where) -> None:
+    train(tmp_path / "run")
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "3", "nodes": "n1", "step": 0})
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "3", "end": "gave up", "why": "as it was", "step": 20})
+    told = forgotten("pretrain")["7"]
+    assert told == f"failed at step 20 of 60 at {AT}: as it was, by job 3: 7 has not begun, 1 start"
+
+
+def test_what_is_no_line_of_a_start_or_an_end_is_left_out(tmp_path: Path, forgotten: Where) -> None:
+    train(tmp_path / "run")
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "7", "nodes": "n1", "step": 0})
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "7", "end": "cancelled", "step": 20})
+    append_line(tmp_path / "run.slurm", {"job": "7", "step": 20})
+    assert re.fullmatch(r"stopped at step 20 of 60 at 2033-05-1\S+, 1 start", forgotten("pretrain")["7"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("run/config.json", '{"config": {}}', "no train.steps"),
+        ("run/config.json", '{"config": 1}', "no train.steps"),
+        ("run.slurm/outcome.json", '{"outcome', "not valid JSON"),
+    ],
+)
+def test_a_damaged_file_is_named_where_it_matters(tmp_path: Path, forgotten: Where, file: str, text: str, told: str) -> None:
+    train(tmp_path / "run")
+    append_line(tmp_path / "run.slurm", {"at": AT, "job": "7", "nodes": "n1", "step": 0})
+    (tmp_path / file).write_text(text)
+    found = forgotten("pretrain", "export")
+    assert str(tmp_path / file) in found["7"]
+    assert told in found["7"]
+    assert found["8"] == "not begun"
+
+
 def test_a_forgotten_job_that_got_no_further_than_its_log(tmp_path: Path, forgotten: Where) -> None:
     for stage, name in (("pretrain", "pretrain-7"), ("export", "export-8")):
         (tmp_path / "run.slurm" / f"{name}.log").write_text(f"{stage}: module: command not found\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.config.load import load_recipe
 from pipeline.config.schema import RunConfig
+from pipeline.distributed import stop_signals
 from pipeline.run.metrics_file import METRICS, read_metrics
 
 SUMMARY_FILE = "summary.json"
@@ -73,9 +74,11 @@ def pretrain_words(one: Candidate, factor: float, seed: int, data: Path, run: Pa
 
 
 def launch(words: Sequence[str], ranks: int) -> None:
-    """Run it to its end, in processes of its own. ValueError if it fails: it has said why."""
+    """Run it to its end, in processes of its own. ValueError if it fails: it has said why. SystemExit if it was stopped."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     done = subprocess.run([sys.executable, *launcher, "-m", "pipeline", *words], check=False)
+    if done.returncode == stop_signals.EXIT_CODE:  # it is saved, and has said that the same command goes on
+        raise SystemExit(stop_signals.EXIT_CODE)
     if done.returncode:
         raise ValueError(
             f"a run failed with exit code {done.returncode} (it says why above): python -m pipeline {' '.join(words)}"

@@ -73,7 +73,10 @@ UNITS = _table(
     "million acres; e6ha million ha; e6km million km; e6mi million mi; e9km billion km; e9mi billion mi; e3km thousand km; "
     "e3mi thousand mi; e6t million t; e6ST million short tons; e6LT million long tons; e3t thousand t; e6lb million lb; "
     "oilbbl bbl; USbbl US bbl; e6oilbbl million bbl; cid cu in; cc cc; kWh kWh; kcal kcal; kgCO2 kg CO₂; kg/m3 kg/m³; g/cm3 g/cm³; "
-    "g/cc g/cm³; lb/ft3 lb/cu ft; ft/min ft/min; m/s2 m/s²; ft/s2 ft/s²; g0 g; pint pints; USpt US pt; imppt imp pt; furlong furlongs; "
+    "g/cc g/cm³; Mcuft thousand cu ft; MMcuft million cu ft; Gcuft billion cu ft; Tcuft trillion cu ft; Goilbbl billion bbl; "
+    "acre.ft acre-feet; acreft acre-feet; acre·ft acre-feet; acre.foot acre-feet; ft.lbf ft⋅lbf; ftlbf ft⋅lbf; ft.lb ft⋅lb; lbf.ft lbf⋅ft; lb/sqin psi; lb/sqft lb/sq ft; "
+    "kg.m kg⋅m; mpg-US mpg; mpg-imp mpg; mpg‑US mpg; mpg‑imp mpg; L/100km L/100 km; PD/ha inhabitants per hectare; PD/acre inhabitants per acre; /ha per hectare; /acre per acre; "
+    "/m2 per m²; /mi per mile; /km per km; sqnmi sq nmi; nmi2 sq nmi;  lb/ft3 lb/cu ft; ft/min ft/min; m/s2 m/s²; ft/s2 ft/s²; g0 g; pint pints; USpt US pt; imppt imp pt; furlong furlongs; "
     "chain chains; fathom fathoms; rod rods; hand hands; stlb st; lboz lb; long-ton long tons; short-ton short tons; sqkm km²; sqm m²; "
     "Mach Mach; deg °; kgf kgf; tf tonnes-force; kN kN; GeV GeV; bar bar; inHg inHg; mmHg mmHg; solar-mass solar masses; Jmass MJ"
 )

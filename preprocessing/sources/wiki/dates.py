@@ -37,6 +37,19 @@ def date_of(default_day_first: bool) -> Show:
     return show
 
 
+MONTH_FIRST, DAY_FIRST = date_of(False), date_of(True)
+
+
+def in_figures(arguments: Arguments) -> str | None:
+    """A date that no English month stands in: 1990-05-03, unless the month is a word."""
+    year, month, day = [*(part.strip() for part in arguments.positional[:3]), "", "", ""][:3]
+    if len(day) == 4 and day.isdecimal():
+        year, day = day, year
+    if month and not month.isdecimal():
+        return " ".join(part for part in (day, month, year) if part)
+    return "-".join(part.zfill(2) for part in (year, month, day) if part) or None
+
+
 def dated_age(arguments: Arguments) -> str | None:
     numbers = arguments.positional[:6]
     shown = date(numbers[:3], arguments.flag("df"))
@@ -77,6 +90,9 @@ def french_number(name: str) -> str:
 
 
 def century(arguments: Arguments) -> str | None:
-    """French: {{s-|XIX|e}}."""
-    number, ending = (*(item.strip() for item in arguments.positional), "", "")[:2]
-    return f"{number}{ending} siècle" if number and ending else None
+    """French: {{s-|XIX|e}}, of two centuries {{-s-|XIX|e|XX|e}}; Russian: {{s|text}} is the text."""
+    items = [item.strip() for item in arguments.positional]
+    number, ending, other, its_ending = (*items, "", "", "", "")[:4]
+    if other and its_ending:
+        return f"{number}{ending} et {other}{its_ending} siècles"
+    return f"{number}{ending} siècle" if number and ending else number or None

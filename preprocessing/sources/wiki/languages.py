@@ -68,6 +68,11 @@ def foreign_link(arguments: Arguments) -> str | None:
     return arguments.first("texte", "3", "1", "fr", "trad")
 
 
+def missing_link(arguments: Arguments) -> str | None:
+    """Russian: {{нп5|title here|what is shown|en|title there}}."""
+    return arguments.first("текст", "2", "надо", "1")
+
+
 def translated_link(arguments: Arguments) -> str | None:
     """Chinese: {{tsl|en|title there|title here|what is shown}}."""
     return arguments.first("4", "3", "2")
@@ -88,6 +93,10 @@ def zh(arguments: Arguments) -> str | None:
     plain = arguments.flag("labels", no=True)
     shown = [value if plain else f"{labels[key]}: {value}" for key in labels if (value := arguments.named.get(key, "").strip())]
     return "; ".join(shown) or (arguments.first("1") or None)
+
+
+def zh_without_labels(arguments: Arguments) -> str | None:
+    return zh(Arguments(arguments.positional, {**arguments.named, "labels": "no"}))
 
 
 def nihongo(arguments: Arguments) -> str | None:

@@ -10,7 +10,7 @@ _LONGEST = 40  # so many characters of punctuation beside a gap are looked at: a
 _BEFORE = f"[ ,;:/–—-]{{0,{_LONGEST}}}"
 _BEHIND = f"[ ,;:/–—{GAP}{_LOOSE}-]{{0,{_LONGEST}}}"
 _SPACES = re.compile("[ \t\u00a0]+")
-_RUN = re.compile(f" ?{GAP}[ {GAP}]*")
+_RUN = re.compile(f" ?{_G}[ {GAP}{_LOOSE}]*")
 _EMPTY = re.compile(
     rf" ?(?:\({_BEFORE}{_G}{_BEHIND}\)|\[{_BEFORE}{_G}{_BEHIND}\]|（{_BEFORE}{_G}{_BEHIND}）|[\"“„«‘]{_G}[\"”“»’])"
 )
@@ -18,15 +18,18 @@ _RULES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (rf"([(\[（]){_BEFORE}{_G}{_BEHIND}", r"\1"),  # ( , born
-        (rf"{_BEFORE}{_G}{_BEHIND}([)\]）])", r"\1"),  # (born 1950; )
         (rf"([,;:])(?: ?{_G} ?[,;:]){{1,{_LONGEST}}}(?=\s|{_G}|$)", r"\1"),  # particularly , , and
-        (rf"[,;:]? ?{_G} ?(?=[.](?:\s|{_G}|$))", ""),
-        (rf"^[{GAP}{_LOOSE} ]*{_G}[{GAP}{_LOOSE} ,;:]*(?:\.(?=\s|$))?", ""),  # the first word was a template's
+        # The first word was a template's: before what follows, be it the full stop, is looked at for itself.
+        (rf"^[{GAP}{_LOOSE} ]*{_G}[{GAP}{_LOOSE} ,;:]*(?:(?:\.|[–—-]{{1,3}})(?=\s|{_G}|$))?", ""),
+        (rf"(?:[,;:]? ?{_G} ?){{1,{_LONGEST}}}(?=[.](?:\s|{_G}|$))", ""),
         (rf"{_G} ?(?=[,;:](?:\s|{_G}|$)|[)\]])", ""),
         (_LOOSE, " "),
         (GAP, ""),
     )
 )
+_BEFORE_CLOSING = re.compile(rf"({_BEFORE}){_G}{_BEHIND}([)\]）])")
+_OPENING = {")": "(", "]": "[", "）": "（"}
+_BRACKET = 400  # so far back its opening is looked for
 _NESTED = 4  # brackets within brackets that become empty one after another
 
 
@@ -59,10 +62,19 @@ def without_gaps(line: str) -> str:
         if emptied == line:
             break
         line = _collapsed(emptied)
+    line = _BEFORE_CLOSING.sub(_end_of_bracket, line)
     for pattern, replacement in _RULES:
         line = pattern.sub(replacement, line)
     return line.strip()
 
 
+def _end_of_bracket(found: re.Match[str]) -> str:
+    """(born 1950; GAP) is (born 1950); what closes nothing is the author's own, as in ":-)", and so is "(1950–" ."""
+    before = found.string[max(0, found.start() - _BRACKET) : found.start()]
+    if before.count(_OPENING[found[2]]) <= before.count(found[2]):
+        return found[0]
+    return (found[1] if found[1] in ("–", "—", "-") and before[-1:].isdigit() else "") + found[2]
+
+
 def _collapsed(line: str) -> str:
-    return _RUN.sub(lambda run: _LOOSE if " " in run[0] else GAP, line)
+    return _RUN.sub(lambda run: _LOOSE if " " in run[0] or _LOOSE in run[0] else GAP, line)

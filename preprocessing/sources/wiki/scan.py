@@ -13,9 +13,20 @@ from preprocessing.sources.wiki.links import link_text
 from preprocessing.sources.wiki.marks import GAP, NOTE, SEAM
 from preprocessing.sources.wiki.names import Site, folded
 from preprocessing.sources.wiki.removed import Removed
+from preprocessing.sources.wiki.shown import FUNCTIONS
 from preprocessing.sources.wiki.stack import Open, Stack
-from preprocessing.sources.wiki.tags import BLOCK, HIDDEN, LITERAL, Closings, Tag, end_of_gallery, is_inline_code, tag_at
-from preprocessing.sources.wiki.templates import FRACTIONS, is_note, is_silent, shown_by
+from preprocessing.sources.wiki.tags import (
+    BLOCK,
+    HIDDEN,
+    LITERAL,
+    Closings,
+    Tag,
+    end_of_gallery,
+    index_behind_digit,
+    is_inline_code,
+    tag_at,
+)
+from preprocessing.sources.wiki.templates import behind_digit, is_note, is_silent, shown_by
 from preprocessing.sources.wiki.variants import variant_text
 
 MOST_MARKS = 3_000_000
@@ -26,17 +37,6 @@ _MARK = re.compile(
 )
 _TABLE = re.compile(r"[ \t:]*\{\|")  # at the beginning of a line, of which a comment is no part
 _COMMENT_END = re.compile(r"\n[^\S\n]*(?=\n)|\n(?==)")
-
-
-_FUNCTIONS: dict[str, Callable[[str], str]] = {
-    "formatnum": lambda argument: argument.strip(),
-    "lc": str.lower,
-    "uc": str.upper,
-    "lcfirst": lambda argument: argument[:1].lower() + argument[1:],
-    "ucfirst": lambda argument: argument[:1].upper() + argument[1:],
-    "int": lambda argument: "",
-    "ns": lambda argument: "",
-}
 
 
 class TooManyMarks(ValueError):
@@ -52,6 +52,7 @@ class _Scanner:
     def __init__(self, text: str, site: Site, kept: list[str]) -> None:
         self._text = text
         self._site = site
+        self._english = site.language.partition("-")[0].lower() in ("", "en")
         self._stack = Stack(kept)
         self._closings = Closings(text)
         self._comments_end = text.rfind("-->")
@@ -117,6 +118,9 @@ class _Scanner:
         if tag is None:
             self._stack.add("<")
             return start + 1
+        if ends_with_digit(self._stack.top.parts[-1]) and (index := index_behind_digit(self._text, tag)):
+            self._stack.add(index[0])
+            return index[1]
         if tag.closing or tag.empty or (tag.name not in HIDDEN and tag.name not in LITERAL):
             if tag.name in HIDDEN and not tag.closing and tag.attributes.endswith("/"):
                 self._drop_tag(tag)  # <ref name="a" />
@@ -223,16 +227,16 @@ class _Scanner:
         for prefix in ("template:", "subst:", "safesubst:"):
             name = name.removeprefix(prefix).strip()
         function, colon, argument = written.partition(":")
-        if colon and (shown := _FUNCTIONS.get(function.strip().lower())):
+        if colon and (shown := FUNCTIONS.get(function.strip().lower())):
             self._stack.into(opened)
             self._stack.show(shown(argument))
             return
-        if show := shown_by(name):
+        if show := shown_by(name, self._english):
             text = show(Arguments.of(texts[1:]))
             if text is not None:
                 self._stack.into(opened)
-                if name in FRACTIONS and ends_with_digit(self._stack.top.parts[-1]):
-                    text = f" {text}"
+                if ends_with_digit(self._stack.top.parts[-1]):
+                    text = behind_digit(name, text)
                 self._stack.show(text)
                 return
             self._stack.drop("template without text")

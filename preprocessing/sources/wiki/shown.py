@@ -24,6 +24,17 @@ _MUSIC = {
     "eighth": "♪",
 }
 
+# Parser functions, {{lc:ABC}}.
+FUNCTIONS: dict[str, Callable[[str], str]] = {
+    "formatnum": lambda argument: argument.strip(),
+    "lc": str.lower,
+    "uc": str.upper,
+    "lcfirst": lambda argument: argument[:1].lower() + argument[1:],
+    "ucfirst": lambda argument: argument[:1].upper() + argument[1:],
+    "int": lambda argument: "",
+    "ns": lambda argument: "",
+}
+
 
 def always(text: str) -> Show:
     """The same text, whatever the arguments."""
@@ -193,6 +204,9 @@ def gauge(arguments: Arguments) -> str | None:
 
 
 def music(arguments: Arguments) -> str | None:
+    sign, *numbers = [item.strip() for item in arguments.positional] or [""]
+    if sign.lower() in ("time", "scale"):
+        return "/".join(numbers) or None
     return "".join(_MUSIC.get(item.strip().lower(), item.strip()) for item in arguments.positional) or None
 
 
@@ -224,6 +238,17 @@ def percentage(arguments: Arguments) -> str | None:
 def harvard(arguments: Arguments) -> str | None:
     *names, year = [item.strip() for item in arguments.positional[:5]] or [""]
     return f"{' & '.join(names)} ({year})" if names else None
+
+
+def years_ago(arguments: Arguments) -> str | None:
+    """{{mya|5}}; without a number it is a country's flag."""
+    shown = "–".join(item.strip() for item in arguments.positional[:2] if item.strip())
+    return f"{shown} million years ago" if shown else "Myanmar"
+
+
+def megayears(arguments: Arguments) -> str | None:
+    shown = "–".join(item.strip() for item in arguments.positional[:2] if item.strip())
+    return f"{shown} Ma" if shown else None
 
 
 def verse(arguments: Arguments) -> str | None:

@@ -9,6 +9,8 @@ syntaxhighlight, source; with `inline` its text is part of the sentence and show
 import re
 from typing import NamedTuple
 
+from preprocessing.sources.wiki import units
+
 BLOCK = frozenset("p div center blockquote poem li dt dd ul ol dl br hr h1 h2 h3 h4 h5 h6 tabber td tr th caption".split())
 INLINE = frozenset(
     "b i u s em strong strike del ins small big sub sup span font code tt kbd samp var cite dfn abbr q bdi bdo ruby rb rp rt "
@@ -36,6 +38,7 @@ _BROKEN = re.compile(
     r"[^\S\n]*/?"
 )
 _EXTENSION = re.compile(r"\.(?:jpe?g|png|svg|gif|tiff?|webp|webm|og[gv]|pdf|djvu)[^\S\n]*(?:\||$)", re.IGNORECASE)
+_INDEX = re.compile(r"\s*([-−–+]?\d+)\s*</su[bp]\s*>", re.IGNORECASE)
 _INLINE_CODE = re.compile(r"\binline\b", re.IGNORECASE)
 
 
@@ -105,6 +108,12 @@ class Closings:
         if depth == 1 or self._searches > _MOST_SEARCHES:  # nothing closes any that follow, either
             self._none.add(tag.name)
         return None
+
+
+def index_behind_digit(text: str, tag: Tag) -> tuple[str, int] | None:
+    """Behind a digit, what <sup>6</sup> or <sub>2</sub> is shown as, and where it ends: 10⁶ is not 106. None: no number."""
+    index = _INDEX.match(text, tag.end) if tag.name in ("sup", "sub") and not tag.closing and not tag.empty else None
+    return (units.power(index[1]) if tag.name == "sup" else units.lowered(index[1]), index.end()) if index else None
 
 
 def is_inline_code(tag: Tag) -> bool:

@@ -5,7 +5,7 @@ maintenance, navigation; or (3) unknown: dropped, and counted by name. Names are
 """
 
 # ruff: noqa: E501 (tables are best read as tables)
-from preprocessing.sources.wiki import dates, languages, shown
+from preprocessing.sources.wiki import dates, languages, shown, units
 from preprocessing.sources.wiki.codes import COUNTRIES, CURRENCIES, LANGUAGES
 from preprocessing.sources.wiki.shown import BREAK, Show
 
@@ -43,7 +43,7 @@ _FIRST = _names(
     "noitalic; nobold; nonbold; roman; unbold; underline; overline; uline; ins; del; abbr; abbrv; abbreviation; tooltip; tool tip; abbrlink; "
     "tt; mono; monospace; code; samp; kbd; var; varserif; mvar; math; bigmath; mathcal; smallcaps; sc; sc1; sc2; smallcaps all; allcaps; "
     "unicode; iast; iso 15919; pie; not a typo; typo; as written; notatypo; proper name; linktext; angbr2; as is; "
-    "script; hebrew; nastaliq; nastaleeq; urdu; ruby; ruby-ja; furigana; nihongo2; nihongo foot; kanji; kana; hiragana; katakana; zh-lang; "
+    "hebrew; nastaliq; nastaleeq; urdu; ruby; ruby-ja; furigana; nihongo2; nihongo foot; kanji; kana; hiragana; katakana; zh-lang; "
     "red link; "
     "visible anchor; vanchor; visibleanchor; va; no redirect; nrd; format link; "
     "clarify span; citation needed span; cns; cn span; citation needed lead; disputed span; which span; who span; better source needed span; "
@@ -55,13 +55,15 @@ _FIRST = _names(
     "film; mset; set; tqq; tq; xt; mxt; nq; pq; qi; wikt; wiktionary pipe; w; wp; "
     "fmtn; fmt; num; number; formatnum; nts; number table sorting; sort key; "
     "nobr text; nowrap text; mono text; page numbers; rtl text; sm; smd text; keep; "
-    "нп5; нп3; нп4; нп; не переведено; не переведено 2; не переведено 3; не переведено 5; нп2; s+; nobr2; "
+    "s+; nobr2; red; green; blue; gray; grey; orange; purple; brown; yellow; maroon; navy; teal; silver; gold; pink; strikethrough; "
+    "italics correction; annotated link; refnec; référence nécessaire; référence souhaitée; citation nécessaire; passage non neutre; "
+    "pas clair; nb; 要出典範囲; jis2004フォント; jis90フォント; 補助漢字フォント; "
     "esd; nihongo title; small caps; plain text; text; ssub; ssup; su; lk; lx; literal; proto; reconstruction; wikt-link; wtl"
 )
 _OTHERS: dict[str, int] = {
     **dict.fromkeys(_names("lang; langr; language text; lang2; wikt-lang; rtl-lang; rtl lang; color; colour; colored text; fontcolor; font color; colorbox text; "
         "textcolor; hover title; hovertitle; url2; plainlink; sort; sortkey; hs2; align; text align; flag2; colors text; audio; audio2; transl3; colored link; flagathlete2; langue; lengua; "
-        "highlight round; background color; bg; bgcolor; ref-lang; citar lang"), 2),
+        "script; flaglink; flag+link; highlight round; background color; bg; bgcolor; ref-lang; citar lang"), 2),
     **dict.fromkeys(_names("transl; transliteration; translit; tlit; transl.; romanization; resize; font size; fontsize; fs; size; sans-serif; serif; transliteración; bgc"), -1),
     **dict.fromkeys(_names("columns-list; column-list; columns list; col-list"), -1), "colors": 3, "colour2": 3, "sortdate": 2,
 }  # fmt: skip
@@ -120,8 +122,8 @@ def _table() -> dict[str, Show]:
         shown.power: "pow; 10^; power; exp",
         shown.exponent: "e; x10^; esp; exponent; sn; scientific notation; x10",
         shown.height: "height; weight; hgt",
-        dates.date_of(False): "birth date; start date; end date; birth date and age; start date and age; dob; bda; film date; release date; launch date; birth year and age; date of birth; birth year",
-        dates.date_of(True): "dts; date table sorting; dtsh; date; date-; dmy; birth date df; datum; fecha; data; дата",
+        dates.MONTH_FIRST: "birth date; start date; end date; birth date and age; start date and age; dob; bda; film date; release date; launch date; birth year and age; date of birth; birth year",
+        dates.DAY_FIRST: "dts; date table sorting; dtsh; date; date-; dmy; birth date df; datum; fecha; data; дата; date de naissance; date de décès",
         dates.dated_age: "death date and age; death date; dda; death year and age",
         dates.age: "age; age in years; age as of date; ayd; years old",
         dates.as_of: "as of; asof; as of?; as of now",
@@ -134,9 +136,10 @@ def _table() -> dict[str, Show]:
         languages.korean: "korean; ko-hhrm; korean/auto",
         languages.reading: "読み仮名; ふりがな; yomigana; 読み仮名 ruby不使用",
         languages.quoted: "\"",
-        languages.guillemets: "citation; citation étrangère",
+        languages.guillemets: "guil; guillemets; citation; citation étrangère",
         shown.measured: "unité; unidad; nombre; unidade",
         languages.foreign_link: "lien; le; link-en; link-de; link-fr; link-ja; link-ru; link-es; link-it; link-ko",
+        languages.missing_link: "нп; нп1; нп2; нп3; нп4; нп5; не переведено; не переведено 1; не переведено 2; не переведено 3; не переведено 4; не переведено 5",
         languages.translated_link: "tsl; translink; ilh",
         shown.rupees: "inrconvert; inr convert",
         shown.plus_minus: "±; plusminus; plus minus",
@@ -155,9 +158,11 @@ def _table() -> dict[str, Show]:
         dates.old_style: "oldstyledate; old style date; osd; oldstyledatedy; osdy",
         shown.section_link: "section link; slink; seclink; sectionlink; link section",
         shown.percentage: "percentage; pct; percent; percent done text",
+        shown.years_ago: "mya",
+        shown.megayears: "ma",
         shown.verse: "bibleverse; bibleref; bibleref2; bibleref2c; bible; bibleverse with invisible space; bibleverse-nb; quran; cite quran",
         shown.nuclide: "nuclide; nuclide2; simplenuclide; simplenuclide2; nuclide link; isotope",
-        dates.century: "s-; s; -s; -s-; siècle",
+        dates.century: "s-; s; -s; -s-; s2; s2-; -s2-; s mini-; siècle",
         shown.harvard: "harvtxt; harvard citation text; harvcoltxt",
         shown.link_url: "url; web link; link url; email; weblink; external link",
     }  # fmt: skip
@@ -166,15 +171,40 @@ def _table() -> dict[str, Show]:
     return table
 
 
-FRACTIONS = frozenset(["frac", "sfrac", "fraction", "fract", "sfrac2", "vulgar fraction", "frac2"])
-"""Behind a digit these are set apart from it: 1{{frac|1|4}}."""
+_FRACTIONS = frozenset(["frac", "sfrac", "fraction", "fract", "sfrac2", "vulgar fraction", "frac2"])
+_RAISED, _LOWERED = frozenset(["sup", "superscript", "ssup"]), frozenset(["sub", "subscript", "ssub"])
 _SHOWN = _table()
+# The same on a wiki in another language than English: without English words among its own.
+_ELSEWHERE: dict[Show, Show] = {
+    shown.country: shown.first_of,
+    languages.langx: shown.numbered(2),
+    languages.zh: languages.zh_without_labels,
+    dates.dated_age: dates.in_figures,
+    dates.DAY_FIRST: dates.in_figures,
+    dates.MONTH_FIRST: dates.in_figures,
+}
 
 
-def shown_by(name: str) -> Show | None:
-    """What a template of this folded name shows for its arguments; None: unknown, or known to show nothing."""
+def behind_digit(name: str, text: str) -> str:
+    """What a template shows that stands behind a digit: 1{{frac|1|4}} is 1 1/4, 10{{sup|6}} is 10⁶."""
+    if name in _FRACTIONS:
+        return f" {text}"
+    if not text.strip().lstrip("-−–+").isdecimal():
+        return text
+    return units.power(text) if name in _RAISED else units.lowered(text) if name in _LOWERED else text
+
+
+def shown_by(name: str, english: bool = True) -> Show | None:
+    """What a template of this folded name shows for its arguments; None: unknown, or known to show nothing.
+
+    english: whether the wiki is in English; no English names of countries, languages and months in others.
+    """
+    if not english and name.startswith("lang-"):
+        return shown.first_of
+    if not english and len(name) == 3 and name in COUNTRIES:
+        return None
     if show := _SHOWN.get(name):
-        return show
+        return show if english else _ELSEWHERE.get(show, show)
     family, _, code = name.partition("-" if name.startswith("lang-") else "/")
     if family == "lang" and code.replace("-", "").isalpha():  # of a language without a name here
         return languages.language(code)
@@ -188,7 +218,7 @@ _NOTES = frozenset(
     _names(
         "efn; efn-ua; efn-lr; refn; note; notetag; ref; ref label; rp; r; sfn; sfnp; sfnm; cn; fact; citation needed; dead link; deadlink; webarchive; wayback; clarify; when; who; which; where; why; "
         "by whom; according to whom; page needed; vague; dubious; better source; failed verification; original research inline; update inline; pov-statement; verify source; unreliable source?; "
-        "unreliable source; self-published inline; relevance inline"
+        "unreliable source; self-published inline; relevance inline; by whom?; who?; when?; which?; why?; where?; refnest; efn2"
     )
 )
 _NOTES_END = (" needed", "-inline", " inline")

@@ -28,12 +28,21 @@ _COMPOUND = frozenset(
 )
 _FRACTION = re.compile(r"(?:(\d+)\s*\+\s*)?(\d+)\s*//?\s*(\d+)")
 _NUMBER = re.compile(r"[-−–+]?[\d.,]*\d[\d.,]*(?:e[-+]?\d+)?", re.IGNORECASE)
-_SUPERSCRIPTS = str.maketrans("0123456789-−+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻⁺")
+_SCALES = {"e3": "thousand", "e6": "million", "e9": "billion", "e12": "trillion"}
+_SCALED = re.compile(r"(e(?:3|6|9|12))(\D.*)")
+_RAISED = re.compile(r"(?<=[a-z])[23](?![\w.])")
+_SUPERSCRIPTS = str.maketrans("0123456789-−–+", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁻⁻⁺")
+_SUBSCRIPTS = str.maketrans("0123456789-−–+", "₀₁₂₃₄₅₆₇₈₉₋₋₋₊")
 
 
 def power(text: str) -> str:
     """An exponent, raised."""
     return text.strip().translate(_SUPERSCRIPTS)
+
+
+def lowered(text: str) -> str:
+    """A number below the line, such as a base."""
+    return text.strip().translate(_SUBSCRIPTS)
 
 
 def number(text: str) -> str:
@@ -55,9 +64,15 @@ def is_number(text: str) -> bool:
 
 
 def unit(code: str) -> str:
-    """A unit's code as it is read."""
+    """A unit's code as it is read: "e6cuft" is "million cu ft", "oilbbl/d" is "bbl/d"."""
     code = code.strip()
-    return UNITS.get(code, code)
+    if code in UNITS:
+        return UNITS[code]
+    if scaled := _SCALED.fullmatch(code):
+        return f"{_SCALES[scaled[1]]} {unit(scaled[2])}"
+    upper, slash, lower = code.partition("/")
+    lower = _RAISED.sub(lambda found: power(found[0]), lower)
+    return f"{unit(upper)}/{lower}" if slash and upper else _RAISED.sub(lambda found: power(found[0]), code)
 
 
 def convert(positional: list[str]) -> str:

@@ -76,3 +76,14 @@ def test_a_run_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(ValueError, match="exit code 1"):
         runs.trained(candidate("tiny", []), 1.0, 0, tmp_path, tmp_path, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_told_to_stop_stops_the_experiment_as_it_does_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stopped = tmp_path / "python"
+    stopped.write_text("#!/bin/sh\nexit 75\n")
+    stopped.chmod(0o755)
+    monkeypatch.setattr(runs.sys, "executable", str(stopped))
+    with pytest.raises(SystemExit, match="75"):
+        runs.trained(candidate("tiny", []), 1.0, 0, tmp_path, tmp_path, 1)

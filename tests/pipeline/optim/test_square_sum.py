@@ -57,6 +57,27 @@ def test_a_row_that_is_most_of_all(threads: int, share: float) -> None:
         assert float(square_sum(x)) ** 0.5 == pytest.approx(exact, rel=WITHIN)
 
 
+@pytest.mark.parametrize("value", [1 / 3, 1.1547698, 0.7])
+@pytest.mark.parametrize("alike", [2, 12, 40])
+def test_rows_that_are_the_same_have_the_same_error(threads: int, value: float, alike: int) -> None:
+    """They cancel nothing, whether they are all of a vector, or most of it, scattered among small ones."""
+    few = torch.randn(64 * ROW, generator=torch.Generator().manual_seed(SEED)) * 1e-3
+    few.view(-1, ROW)[torch.arange(alike) * 13 % 64] = value
+    for x in (few, torch.full((alike * ROW,), value), torch.full((alike * ROW + 77,), value)):
+        exact = math.sqrt(float(x.double().square().sum()))
+        assert math.sqrt(float(square_sum(x))) == pytest.approx(exact, rel=WITHIN)
+
+
+@pytest.mark.parametrize("scale", [1e-16, 1e-19, 1e-21, 1e-24, 1e-38, 1e-42])
+@pytest.mark.parametrize("size", [1, 255, ROW, 10 * ROW + 1])
+def test_squares_that_fp32_cannot_hold_count(threads: int, scale: float, size: int) -> None:
+    """Down to the denormal numbers, a norm is not 0."""
+    x = (heavy("Student 1.5", size).double() * scale).float()
+    exact = math.sqrt(float(x.double().square().sum()))
+    assert exact > 0
+    assert math.sqrt(float(square_sum(x))) / exact == pytest.approx(1, rel=WITHIN)
+
+
 def test_a_dot_product_in_fp32_would_not_do() -> None:
     """The test above can fail: what this replaces is off by more on one thread."""
     torch.set_num_threads(1)

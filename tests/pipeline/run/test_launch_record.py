@@ -28,6 +28,16 @@ def test_a_process_of_its_own_is_another_launcher() -> None:
     assert child.stdout.strip() not in ("", str(here))
 
 
+def test_a_shell_around_a_worker_is_not_its_launcher() -> None:
+    """It is another one after each restart: torchrun --no-python wrapper.sh, which waits for Python."""
+    script = "import os; from pipeline.run.launch_record import *; print(launcher_of(os.environ))"
+    command = ["sh", "-c", '"$@"; exit $?', "sh", "sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", script]
+    environment = {**worker_environment(), ELASTIC: "none"}
+    child = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    assert child.stdout.split() == [socket.gethostname(), str(os.getpid()), started]
+
+
 def test_a_run_knows_who_took_part(tmp_path: Path) -> None:
     assert not was_begun_by(tmp_path, ["a 1 5"])
     record_launchers(tmp_path, [None, None])

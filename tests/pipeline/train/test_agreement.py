@@ -1,5 +1,6 @@
 """Every rank must train the same thing: what differs is named with its rank, its host and both values."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.config.load import load_recipe
 from pipeline.distributed.ranks import Ranks
@@ -43,7 +45,7 @@ def together(plans: list[dict[str, str]]) -> list[str | None]:
 
 
 PLAN = {"configuration: optim.lr": "0.1", "corpus: sha256 of its manifest": "aa", "version of torch": "2.13.0"}
-PLAN |= {"environment: NVIDIA_TF32_OVERRIDE": "None"}
+PLAN |= {"environment: NVIDIA_TF32_OVERRIDE": "None", "task data: sha256": "aa", "pretrained weights: sha256": "aa"}
 
 
 def test_equal_plans_are_no_problem() -> None:
@@ -56,6 +58,8 @@ def test_equal_plans_are_no_problem() -> None:
         ("configuration: optim.lr", "0.2", "same files"),
         ("configuration: optim.lr", "0.2", "same --set"),
         ("corpus: sha256 of its manifest", "bb", "same files"),
+        ("task data: sha256", "bb", "same files of the task's data"),  # of a fine-tuning, as the next
+        ("pretrained weights: sha256", "bb", "the same pretrained run"),
         ("environment: NVIDIA_TF32_OVERRIDE", "'1'", "on every node, or nowhere"),
         ("version of torch", "2.12.0", "install the same"),
     ],
@@ -115,8 +119,16 @@ def test_what_shapes_the_numbers_is_in_the_plan(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
     assert changed(plan_of(config, dictionary, opened)) == {"environment: NVIDIA_TF32_OVERRIDE"}
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    assert changed(plan_of(config, dictionary, opened)) == {"version of CUDA in torch"}
+    monkeypatch.undo()
     monkeypatch.setattr(agreement, "code_sha256", lambda: "of another node")
     assert changed(plan_of(config, dictionary, opened)) == {"code: sha256 of its files"}
+    monkeypatch.undo()
+    versions = {"triton": "9.9"}
+    found = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: versions.get(name) or found(name))
+    assert changed(plan_of(config, dictionary, opened)) == {"version of triton"}
 
 
 def start(rank_server: RankServer, *argv: str | Path) -> tuple[list[int], str]:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.checkpoint.manage import convert
 from pipeline.report.run_page import write_report
 from pipeline.train.evaluate import evaluate_run
+from preprocessing.base.files import file_sha256
+from preprocessing.corpus.manifest import MANIFEST_FILE, UNIGRAM_COUNTS_FILE
 from preprocessing.corpus.reader import open_corpus
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
 from tests.helpers.running import SMALL, set_options
@@ -89,6 +92,29 @@ def test_another_corpus_of_the_same_tokenizer_can_be_evaluated(
     with_other_manifest(new, old)
     with pytest.raises(ValueError, match=r"is not the corpus of .* any more"):
         evaluate_run(run)
+
+
+def with_other_counts(corpus: Path, place: Path) -> Path:
+    """The same held-out text, in a corpus whose training text has every piece as often as another piece there."""
+    shutil.copytree(corpus, place)
+    manifest = json.loads((place / MANIFEST_FILE).read_text())
+    np.save(place / UNIGRAM_COUNTS_FILE, np.load(place / UNIGRAM_COUNTS_FILE)[:, ::-1])
+    manifest["unigram_counts_sha256"] = file_sha256(place / UNIGRAM_COUNTS_FILE)
+    (place / MANIFEST_FILE).write_text(json.dumps(manifest))
+    return place
+
+
+def test_on_another_corpus_the_model_keeps_the_token_frequencies_of_its_own(
+    moved: tuple[Path, Path, Path, Start], tmp_path: Path
+) -> None:
+    """They are the bias of a row-normalised decoder, and in no checkpoint."""
+    run, old, new, _ = moved
+    other = with_other_counts(new, tmp_path / "other")
+    with pytest.raises(ValueError, match=rf"token frequencies are a part of its model.* was at {old} .*put it back") as refusal:
+        evaluate_run(run, other)
+    assert str(other) in str(refusal.value)
+    shutil.copytree(new, old)
+    assert evaluate_run(run, other)["heldout_loss"] == evaluate_run(run)["heldout_loss"]
 
 
 def test_a_report_of_a_run_that_cannot_be_written_to(moved: tuple[Path, Path, Path, Start], tmp_path: Path) -> None:

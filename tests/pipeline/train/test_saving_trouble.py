@@ -49,7 +49,7 @@ def undisturbed(rank_server: RankServer, corpus: Path, tmp_path_factory: pytest.
 
 @pytest.mark.parametrize(
     ("rank", "place", "first"),  # behind the calls of the trial at the start
-    [(0, "fsync", 15), (1, "fsync", 6), (0, "rename", 13), (1, "pipeline.checkpoint.tensor_file:save_file", 3)],
+    [(0, "fsync", 15), (1, "fsync", 6), (0, "rename", 15), (1, "pipeline.checkpoint.tensor_file:save_file", 3)],
 )
 def test_saves_that_fail_are_alarms_and_the_run_ends_as_if_nothing_had_been(
     rank_server: RankServer, corpus: Path, undisturbed: Path, tmp_path: Path, rank: int, place: str, first: int

@@ -153,6 +153,8 @@ def test_a_trial_says_what_can_be_done_without(monkeypatch: pytest.MonkeyPatch, 
     [
         ("rename", errno.EXDEV, lambda path: True),
         ("rename", errno.EPERM, lambda path: True),  # harmless where a mode is changed, not here
+        ("rename", errno.ENOSYS, lambda path: os.path.isdir(path)),  # as gcsfuse does: a checkpoint is a directory
+        ("rename", errno.EEXIST, lambda path: os.path.basename(path) == "other"),  # onto a file, as `latest` is replaced
         ("fsync", errno.EIO, is_directory),
         ("fsync", errno.EINVAL, lambda descriptor: not is_directory(descriptor)),  # a file that cannot be made safe
         ("chmod", errno.EIO, lambda path: True),

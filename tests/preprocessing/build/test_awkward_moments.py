@@ -1,5 +1,6 @@
 """What clusters and users do to a build: few open files, two builds in one folder, damaged work, closed pipes, odd names."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.build.build import finalize, plan_and_train, run_task
-from preprocessing.build.plan import Gates, read_plan, work_folder
+from preprocessing.build.finalize import _link
+from preprocessing.build.plan import PLAN_FILE, Gates, read_plan, work_folder, write_plan
 from preprocessing.build.settings import Settings
 from preprocessing.sources.parse import parse_sources
 from tests.helpers.running import ROOT, run_cli, start_cli
@@ -34,6 +37,22 @@ def make_slices(source: Path | str, out: Path, gates: Gates | None = None) -> Pa
     plan_and_train(parse_sources([str(source)]), out, SETTINGS, gates or Gates(), workers=1, say=quiet)
     run_task(out, workers=1, say=quiet)
     return work_folder(out) / "slices"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_links(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int) -> None:
+    """Older kernels answer ENOSYS for a FUSE mount that has none: a plan is written, and a shard copied, all the same."""
+
+    def refused(old: Path, new: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "shard").write_bytes(b"tokens")
+    _link(tmp_path / "shard", tmp_path / "there")
+    assert (tmp_path / "there").read_bytes() == b"tokens"
+    plan: Any = SimpleNamespace(as_json=lambda: {"a": 1})
+    assert write_plan(tmp_path, plan, first=True)
+    assert json.loads((tmp_path / PLAN_FILE).read_bytes()) == {"a": 1}
 
 
 def test_finalize_needs_few_open_files(articles: Path, tmp_path: Path) -> None:

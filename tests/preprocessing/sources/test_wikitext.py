@@ -103,6 +103,8 @@ def test_the_authors_own_characters_stay(text: str) -> None:
         ("a<ref>x</ref>b <ref>y</ref> c", "ab c"),
         ("the sounds {{foo}}, {{foo}}, {{foo}}, {{foo}} and {{foo}}", "the sounds, and"),
         ("the letters {{vr|ai}} and {{angbr|ay}}", "the letters ⟨ai⟩ and ⟨ay⟩"),
+        ("* {{foo}}. First of a series.\n* {{foo}} – a database\n* {{foo}} −5 m", "First of a series.\na database\n−5 m"),
+        ("She wrote: “{{foo}}” «{{foo}}».", "She wrote."),
     ],
 )
 def test_repairs_stand_beside_what_was_removed(wikitext: str, plain: str) -> None:
@@ -253,8 +255,15 @@ def test_beside_notes_and_comments_punctuation_is_the_authors(wikitext: str, pla
         ),
         ("{{val|2|x|3|x|4|u=m}} {{val|5|u=%}} {{convert|5|/|6|km}} {{±|1|2}}", "2 × 3 × 4 m 5% 5/6 km +1 −2"),
         ("{{nihongo|A|B|C|extra=D}} {{korean|hangul=한|rr=han}}", "A (B, C, D) 한; han"),
+        ("{{script|Goth|𐌰}} {{script|Hebr}} {{flag+link|History of|Fiji}} {{red|hot}} {{mya|5|7}} {{MYA}}",
+         "𐌰 Hebr Fiji hot 5–7 million years ago Myanmar"),
+        ("{{нп5|Статья|текст|en|Article}} {{нп5|Статья||en|Article}} {{s|10 км}}", "текст Статья 10 км"),
+        ("{{s2|XIX|e|XX|e}} {{s-|XV|e}} {{refnec|phrase}}", "XIXe et XXe siècles XVe siècle phrase"),
+        ("{{music|time|3|4}} B{{music|b}}", "3/4 B♭"),
+        ("{{convert|9|Tcuft}} {{convert|2|e6cuyd}} {{convert|3|oilbbl/d}} {{convert|4|W/m2}} {{cvt|6|e3USgal}}",
+         "9 trillion cu ft 2 million cu yd 3 bbl/d 4 W/m² 6 thousand US gal"),
     ],
-)
+)  # fmt: skip
 def test_templates_that_show_their_text(wikitext: str, plain: str) -> None:
     assert plain_text(wikitext) == plain
 

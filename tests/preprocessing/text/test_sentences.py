@@ -45,6 +45,9 @@ SPLITS = [
     "After.[citation needed] | Before.",
     "She went.* | He stayed.† | Er ging.“ | Sie blieb.» | A .45 Colt. | Fig.3 Shows it.",
     "He bought one. | iPhone sales rose. | eBay fell. de Gaulle said e.g. that.",
+    "He left.(3) | Then he came.⁽⁴⁾ | Now.[1]:24 | So.[2]: 5–6 | It is.§ | It was.ᵃ | See Fig.(3) Of it. | The end.[5]",
+    "Cells.12,13 | The rest.1–3 | More.[3],[4] | So.[5], [6] | Next.¹,² | No.1,2 Of it. | In 1.2,3 He paid 1.000,50 Euro.",
+    "Er ging. | „Nein.“ | Sie sagte »Ja.« | Er blieb. | ‚So.‘ | ›Oui.‹ | Ende.",
     # Tokenized: spaces before punctuation.
     'He left . | The Dr . Who came at 3 . 5 . | " Why ? " | " I do n\'t . " | Mr. Smith left the U.S. . | It rained .',
     "It rained . . . and then ... it did n't .",
@@ -60,6 +63,7 @@ LOWER = [
     "i don't. | you do. | it was vitamin c. so they say.",
     "it rained.[2] | he left.3 | then he came.” | she did not. | the u.s. | he knew john. | John left.",
     "1. first of all. | he went on. | to jan. 5.",
+    "he came .[ 1 ] | she left . [ 2 ] | er ging. | „nein.“ | sie blieb.",
     "1990 was bad . | 1991 was worse . | they left .",
     "она осталась. | и всё. | конец.",
 ]
@@ -74,6 +78,11 @@ WIDE = [
     "ꯑꯃ꯫ | ꯑꯅꯤ",
     "ᱢᱤᱫ᱾ | ᱵᱟᱨ",
     "هل أنت بخير؟ | نعم. | جيد۔ | نعم",
+    "འདི་གཅིག་ཡིན། | འདི་གཉིས་ཡིན། ། | རྫོགས་སོ༎ | ཨོཾ",
+    "ꦱꦶꦗꦶ꧉ | ꦭꦺꦴꦫꦺꦴ",
+    "Τι κάνεις; | Καλά. | «Πού είναι;» ρώτησε. | Πού; ρώτησε; | «Εσύ;»",
+    "Really‼️ | Yes⁉ | What‽ | No.",
+    "他来了。① | 她走了。[2]: 7 | 对。[3],[4]|完。|(1)好",
     "圆周率是３．１４。|对",
 ]
 
@@ -110,6 +119,7 @@ def test_sentences_joined_are_the_paragraph(topics: list[dict[str, Any]]) -> Non
             assert " ".join(split_sentences(paragraph)) == paragraph
 
 
+WIDE_TOO = "།༎༏༐༑༔‼‽⁇⁈⁉﹒﹖﹗؝؞⸮⸼࠷࠹࠽࠾᙮᜵᜶᪨᪩᪪᪫᭚᭛᭞᭟꓿꘎꘏꛳꛷꡶꡷꧈꧉"
 WORDS = [
     "Mr.",
     "I.",
@@ -144,7 +154,7 @@ def test_any_text_joined_is_the_paragraph(words: list[str]) -> None:
     assert "".join(sentences).replace(" ", "") == paragraph.replace(" ", "")
     assert all(sentences) or not paragraph
     assert all(sentence == sentence.strip() for sentence in sentences)
-    if not set(paragraph) & set("。！？｡．।॥۔؟።፧፨፡။។៕։߹܀܁܂᠃᠉᥄᥅꫰꫱꯫᱾᱿᰻᰼꩝꩞꩟꤯꣎꣏"):
+    if not set(paragraph) & set("。！？｡．।॥۔؟።፧፨፡။។៕։߹܀܁܂᠃᠉᥄᥅꫰꫱꯫᱾᱿᰻᰼꩝꩞꩟꤯꣎꣏" + WIDE_TOO):
         assert " ".join(sentences) == paragraph
 
 
@@ -153,6 +163,7 @@ def test_any_text_joined_is_the_paragraph(words: list[str]) -> None:
     [
         *("." * 500_000, '."' * 250_000, "A. " * 100_000, "!\"'" * 100_000, "a" * 1_000_000, ".-" * 250_000),
         *("a. " * 50_000, ". " * 200_000, ".[1]" * 100_000, '." " ' * 50_000, "[1] " * 100_000, "? '' " * 50_000),
+        *(".[1],[1]" * 50_000, ".1,1" * 100_000, "." + "-1" * 200_000, "[ 1 ] " * 50_000, ".[1]: 1 " * 50_000),
         *(".1" * 250_000, "。" * 500_000, "。」" * 100_000, "a.。[" * 100_000),
     ],
 )

@@ -146,6 +146,12 @@ def test_what_is_cut_is_all_there() -> None:
     assert " ".join(_cut([" ".join(["word"] * 9_000)])) == " ".join(["word"] * 9_000)  # no word is cut
 
 
+def test_no_sentence_is_left_out_for_a_reserved_character(lines: list[str]) -> None:
+    """Text with bars drawn in it: SentencePiece would train on nothing, and say so of none of them."""
+    drawn = [f"{line} ▁▂▅▇" if i % 2 else f"▅{line}" for i, line in enumerate(lines)]
+    assert train(drawn, VOCAB_SIZE) == train([line.replace("▅", " ") for line in drawn], VOCAB_SIZE)
+
+
 def test_sentencepieces_warnings_are_said(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A sentence beyond the limit that is not cut is what SentencePiece warns of."""
     monkeypatch.setattr(tokenizer_module, "_cut", list)
