@@ -39,7 +39,7 @@ to step {record["step"]:,} of {config.train.steps:,} with {_rule(config)}.
 ```python
 from transformers import {auto}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}"{remote})
 model = {auto}.from_pretrained("{name}"{remote})
 ```
 

@@ -225,6 +225,8 @@ class SibertPreTrainedModel(PreTrainedModel):
 
     config_class = SibertConfig
     base_model_prefix = "encoder"
+    # Losses are means over a batch: Trainer is to divide them by its gradient_accumulation_steps, which it else leaves to us.
+    accepts_loss_kwargs = False
 
     def _init_weights(self, module: nn.Module) -> None:
         """Of what a checkpoint lacks: a new head."""
@@ -267,8 +269,11 @@ class SibertModel(SibertPreTrainedModel):
         return_dict: bool | None = None,
         **others: Any,
     ) -> BaseModelOutput | tuple[Tensor, ...]:
-        """input_ids [B, L]; attention_mask [B, L], 0 on padding, which stands behind the text."""
+        """input_ids [B, L]; attention_mask [B, L], 0 on padding, which stands behind the text. ValueError for any other tensor,
+        such as BERT's position_ids: to compute without it would be to compute something else."""
         length, config = input_ids.shape[1], self.config
+        if unread := [name for name, value in others.items() if isinstance(value, Tensor)]:
+            raise ValueError(f"{', '.join(unread)}: not read by this model, whose positions count from 0; leave that out")
         if length > config.max_position_embeddings:
             raise ValueError(f"{length} tokens: expected at most {config.max_position_embeddings}; truncate the text")
         x_BLD = self.stream(self.embedding(input_ids, token_type_ids))

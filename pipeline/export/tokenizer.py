@@ -78,9 +78,13 @@ def _special(number: int) -> dict[str, Any]:
 def _normalizers(tokenizer: SentencePieceProcessor) -> list[dict[str, Any]]:
     folding = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.serialized_model_proto()).normalizer_spec
     table = base64.b64encode(folding.precompiled_charsmap).decode()
+    controls = "".join(re.escape(chr(code)) for code in CONTROLS)
     return [
         {"type": "NFC"},
-        _replace("[" + "".join(re.escape(chr(code)) for code in CONTROLS) + "]", ""),
+        # Metaspace marks the first word where it begins at character 0: what shows nothing before it (a byte order mark) is to
+        # become its space, for without it the word would seem to go on with another.
+        _replace(rf"\A[{controls}\u200c\u200d]+", " "),
+        _replace(f"[{controls}]", ""),
         _replace(LOOSE_JOINER.pattern, ""),
         {"type": "Precompiled", "precompiled_charsmap": table},
         _replace(rf"[\s{SPACE}]", " "),

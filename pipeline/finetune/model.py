@@ -16,6 +16,7 @@ from pipeline.model.build import build_task_model
 from pipeline.model.pretraining import parameter_shapes
 from pipeline.model.task_model import TaskModel
 from pipeline.run.directory import check_same
+from pipeline.run.exported import is_exported
 from pipeline.run.trained import read_run_file
 from preprocessing.base.files import file_sha256
 from preprocessing.text.tokenizer import load
@@ -37,6 +38,10 @@ def initial_model(config: RunConfig, source: Source) -> TaskModel:
 def load_finetuned(run_dir: Path) -> tuple[RunConfig, sentencepiece.SentencePieceProcessor, TaskModel, int]:
     """(configuration, tokenizer, model with the newest checkpoint's weights, its step) of a run of `finetune`. ValueError if it
     is a pretraining run, has no checkpoint, or its vocabulary is another one."""
+    if is_exported(run_dir):
+        raise ValueError(
+            f"{run_dir} is an exported model, which transformers asks; expected a seed's folder of `finetune --out`"
+        )
     saved = read_run_file(run_dir)
     config = from_dict(saved["config"], where=f"{run_dir}/config.json")
     if config.task.name == "pretraining":

@@ -3,11 +3,14 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.load import as_dict, from_dict
 from pipeline.finetune.source import INITIAL
 from pipeline.finetune.start import RESULTS
+from pipeline.run.directory import identity
 from preprocessing.base.json_file import read_object
 
 # Of each task: its headline, its other figures, and its column of the paper's table (section 5), in percent.
@@ -55,10 +58,20 @@ def _check_trained(file: Path, results: Mapping[str, Any]) -> None:
 
 
 def _check_alike(folder: Path, group: Sequence[Mapping[str, Any]]) -> None:
-    """Seeds of one folder are of one source and one set of data."""
-    for key, of in (("pretrained weights", lambda r: r["source"]["weights_sha256"]), ("data", lambda r: r["data"])):
+    """Seeds of one folder are of one source, one set of data and one configuration."""
+    for key, of in (
+        ("from different pretrained weights", lambda r: r["source"]["weights_sha256"]),
+        ("from different data", lambda r: r["data"]),
+        ("by different settings", partial(_settings, folder)),
+    ):
         if any(of(results) != of(group[0]) for results in group):
-            raise ValueError(f"{folder}: its seeds were trained from different {key}: they are no sample of one thing")
+            raise ValueError(f"{folder}: its seeds were trained {key}: they are no sample of one thing")
+
+
+def _settings(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """All that makes two runs different ones, but for the seed."""
+    settings = identity(as_dict(from_dict(results["config"], where=f"{folder}: {RESULTS}")))
+    return {**settings, "train": {key: value for key, value in settings["train"].items() if key != "seed"}}
 
 
 def _rows(name: str, group: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

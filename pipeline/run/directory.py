@@ -211,14 +211,14 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], where: Path,
     if there["config"]["train"]["steps"] in lengths(wanted):
         there["config"]["train"]["steps"] = here["config"]["train"]["steps"]
     names = ("", "tokenizer_sha256", "corpus_sha256", STARTED_FROM, *FINE_TUNED_FROM)
-    parts = [(_identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, here)]
+    parts = [(identity(file["config"]), *(file.get(name) for name in names[1:])) for file in (there, here)]
     for of_found, of_wanted, name in zip(*parts, names, strict=True):
         difference = _first_difference(of_found, of_wanted, name)
         if difference:
             raise ValueError(f"{where} belongs to another configuration: {difference}; {remedy}")
 
 
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that define a run: all but the description and FREE_TO_CHANGE."""
     return {
         section: {key: value for key, value in values.items() if key not in FREE_TO_CHANGE.get(section, ())}

@@ -25,7 +25,7 @@ from preprocessing.corpus.reader import Corpus, Verify, open_corpus
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TRAINED_BY = "trained_by"
-RECORD_KEYS = ("recipe", "corpus_sha256", "tokenizer_sha256", "vocab_size", "config", "step")
+RECORD_KEYS = {"recipe": str, "corpus_sha256": str, "tokenizer_sha256": str, "vocab_size": int, "config": dict, "step": int}
 BIAS = "mlm_head.bias_bits"  # of a row-normalised decoder: fixed, no parameter, but part of what the model computes
 
 
@@ -45,8 +45,15 @@ class Exported:
         return list(self.file.get_slice(theirs).get_shape()) if theirs in self.file.keys() else None  # noqa: SIM118 (no dict)
 
     def tensor(self, name: str) -> Tensor:
-        """A parameter in float32, or BIAS."""
-        found: Tensor = self.file.get_tensor(exported_name(name, self.config))
+        """A parameter in float32, or BIAS. ValueError if it holds numbers of another kind, or such that are not finite."""
+        theirs = exported_name(name, self.config)
+        found: Tensor = self.file.get_tensor(theirs)
+        right = found.dtype == torch.int32 if name == BIAS else found.is_floating_point() and bool(found.isfinite().all())
+        if not right:
+            raise ValueError(
+                f"{self.directory / WEIGHTS_FILE}: {theirs} holds {found.dtype} that are no weights: expected finite numbers "
+                "(int32 for bias_bits): the file is damaged, or what trained it further diverged; export the run again"
+            )
         return found if name == BIAS else found.float()
 
     @torch.no_grad()
@@ -94,7 +101,7 @@ def is_exported(directory: Path) -> bool:
 def read_exported(directory: Path) -> Exported:
     """The model in a folder; ValueError if it is not of `export`, or is damaged."""
     record = read_object(directory / CONFIG_FILE).get(TRAINED_BY)
-    if not isinstance(record, dict) or any(key not in record for key in RECORD_KEYS):
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in RECORD_KEYS.items()):
         raise ValueError(f"{directory}: its {CONFIG_FILE} has no whole `{TRAINED_BY}`: expected a folder that `export` wrote")
     config = from_dict(record["config"], where=f"{directory / CONFIG_FILE}: {TRAINED_BY}")
     if config.model.init == "admin":
@@ -104,7 +111,8 @@ def read_exported(directory: Path) -> Exported:
         file = safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error}): export the run again") from error
-    if is_plain_bert(config) and not config.model.token_types and file.get_tensor(TOKEN_TYPES).any():
+    has_types = is_plain_bert(config) and not config.model.token_types and TOKEN_TYPES in file.keys()  # noqa: SIM118 (no dict)
+    if has_types and file.get_tensor(TOKEN_TYPES).any():
         raise ValueError(f"{path}: {TOKEN_TYPES} is not zero: it was trained elsewhere, and this model here has no token types")
     return Exported(directory, record, config, file)
 

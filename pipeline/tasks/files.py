@@ -1,9 +1,11 @@
 """Which files of a folder are a task's, and what is in them."""
 
 import gzip
+import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.tasks.examples import TaskName
 
@@ -39,11 +41,19 @@ def named(paths: Sequence[Path]) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, or a .gz of one. ValueError if it is neither."""
+    """A UTF-8 file, or a .gz of one, less the byte order mark that some editors put before it. ValueError if it is neither."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not a whole .gz file: {error}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8: {error}") from error
+
+
+def parse_json(text: str, complaint: str, remedy: str = "") -> Any:
+    """The value that a JSON text is; ValueError (`complaint`: why, `remedy`) if it is none, or none that can be read."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of 4301 digits is a ValueError, and no JSONDecodeError
+        raise ValueError(f"{complaint}: {error}{remedy}") from error

@@ -1,15 +1,14 @@
 """The official figures of anybody's predictions."""
 
-import json
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.tasks import metrics
 from pipeline.tasks.examples import LABELS, Pair, Question, TaskName
-from pipeline.tasks.files import read_text
-from pipeline.tasks.sets import read_examples
+from pipeline.tasks.files import parse_json, read_text
+from pipeline.tasks.sets import Examples, read_examples
 
 
 def score_files(
@@ -19,6 +18,7 @@ def score_files(
     order. ValueError, naming the file, for what is no such file, or not of these data."""
     examples = read_examples(data, task)
     said = _read(predictions)
+    odds = None if na_prob is None else _numbers(na_prob, examples)
     try:
         if task == "mnli":
             pairs = [example for example in examples if isinstance(example, Pair)]
@@ -28,17 +28,13 @@ def score_files(
         _check_known(answers, questions)
         if task == "squad1":
             return metrics.squad1(questions, answers)
-        odds = None if na_prob is None else _numbers(na_prob)
         return metrics.squad2(questions, answers, odds, na_prob_threshold)
     except ValueError as error:
         raise ValueError(f"{predictions}: {error}") from error
 
 
 def _read(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+    return parse_json(read_text(path), f"{path}: not JSON")
 
 
 def _mapping(values: Any, kind: type, what: str) -> dict[str, Any]:
@@ -55,15 +51,23 @@ def _check_known(answers: Mapping[str, str], questions: list[Question]) -> None:
         raise ValueError(f"none of its {len(answers)} ids is a question of the data: predictions of another file?")
 
 
-def _numbers(path: Path) -> dict[str, float]:
+def _numbers(path: Path, examples: Examples) -> dict[str, float]:
+    """{id: number} of a file that has one of every question."""
     values = _read(path)
     if not isinstance(values, dict) or not all(_is_number(value) for value in values.values()):
         raise ValueError(f"{path}: expected an object of finite numbers by id, as null_odds.json")
+    missing = [example.id for example in examples if example.id not in values]
+    if missing:
+        raise ValueError(
+            f"{path}: no number for {len(missing)} of {len(examples)} questions, the first is {missing[0]!r}: the best "
+            "thresholds are looked for on all of them"
+        )
     return {id_: float(value) for id_, value in values.items()}
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """JSON's integers have no limit, a float has."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _labels(pairs: list[Pair], said: Any) -> dict[str, int]:

@@ -1,21 +1,17 @@
 """SQuAD 1.1 and 2.0 in the official JSON: {"version", "data": [{"title", "paragraphs": [{"context", "qas": […]}]}]}."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.tasks.examples import Answer, Question, TaskName, check_ids, check_question
-from pipeline.tasks.files import read_text
+from pipeline.tasks.files import parse_json, read_text
 
 
 def read_squad(path: Path, task: TaskName) -> list[Question]:
     """The questions of a file (.json, or .json.gz), in its order. ValueError, naming file and question, for another task's
     data, missing answers, an answer that is not where it is said to be, an empty context, an id that is there twice."""
-    try:
-        values = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not the JSON of SQuAD: {error}") from error
+    values = parse_json(read_text(path), f"{path}: not the JSON of SQuAD")
     if not isinstance(values, dict) or not isinstance(values.get("data"), list):
         raise ValueError(f'{path}: not SQuAD: expected an object with "data", a list of articles; is it another task\'s file?')
     try:
@@ -46,7 +42,9 @@ def question_of(row: Mapping[str, Any], where: str, task: TaskName) -> Question:
         raise ValueError(f"{here} has is_impossible: this is SQuAD 2.0: --task squad2")
     if task == "squad2" and "is_impossible" not in row:
         raise ValueError(f"{here} has no is_impossible: this is SQuAD 1.1: --task squad1")
-    impossible = bool(row.get("is_impossible", False))
+    impossible = row.get("is_impossible", False)
+    if not isinstance(impossible, bool):
+        raise TypeError(f"is_impossible is to be true or false, got {impossible!r}")
     if not answers and not impossible:
         raise ValueError(f"{here} has no answers: training and scoring need them")
     if answers and impossible:

@@ -90,8 +90,10 @@ def label(window: Window, span: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def text_of(question: Question, tokens: Tokens, span: tuple[int, int]) -> str:
-    """The original characters from the span's first token to its last."""
-    return question.context[int(tokens.starts_N[span[0]]) : int(tokens.ends_N[span[1]])]
+    """The original characters from the span's first token to its last that has any: a lone "▁" has none, and stands where the
+    next word begins."""
+    starts_N, ends_N = (places_N[span[0] : span[1] + 1] for places_N in (tokens.starts_N, tokens.ends_N))
+    return question.context[int(starts_N[0]) : int(ends_N[starts_N < ends_N].max(initial=0))]
 
 
 def all_windows(

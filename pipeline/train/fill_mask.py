@@ -15,6 +15,7 @@ from pipeline.model.pretraining import PretrainingModel
 from pipeline.run.trained import load_run
 from preprocessing.corpus.reader import CLS_ID, FIRST_ORDINARY_ID, MASK_ID, SEP_ID, SPECIAL_PIECES, UNK_ID
 from preprocessing.text import tokenizer
+from preprocessing.text.aligned import aligned
 from preprocessing.text.tokenizer import WORD_START
 
 MASK = SPECIAL_PIECES[MASK_ID]
@@ -41,17 +42,18 @@ def fill_masks(run_dir: Path, texts: Sequence[str], data_dir: Path | None = None
 
 
 def masked_ids(pieces: sentencepiece.SentencePieceProcessor, text: str, seq_len: int) -> list[int]:
-    """[CLS] text [SEP], with a [MASK] for each that the text has.
+    """[CLS] text [SEP], with a [MASK] for each that the text has; the text cleaned as that of a corpus is.
 
     [MASK] is one piece: after a space or at the start it stands for one that begins a word, else for one that goes on with it.
     ValueError: no [MASK], U+E000, or more than seq_len ids.
     """
-    if MASK not in text:
+    clean = aligned(text).text
+    if MASK not in clean:
         raise ValueError(f"{text!r}: expected {MASK} where a word is missing, as in 'a list of {MASK}'")
     if STAND_IN in text:
         raise ValueError(f"{text!r}: U+E000 has no meaning; leave it out")
     ids = [CLS_ID]
-    for piece in pieces.encode(text.replace(MASK, STAND_IN), out_type=str):
+    for piece in pieces.encode(clean.replace(MASK, STAND_IN), out_type=str):
         if STAND_IN not in piece:
             ids.append(pieces.piece_to_id(piece))
             continue

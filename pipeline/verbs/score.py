@@ -1,6 +1,7 @@
 """`python -m pipeline score`."""
 
 import argparse
+import math
 from pathlib import Path
 
 from pipeline.tasks.examples import TASKS
@@ -21,7 +22,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="what was said, JSON")
     verb.add_argument("data", type=Path, metavar="DATA", help="the official data with the gold answers")
     verb.add_argument("--na-prob", type=Path, metavar="FILE", help="squad2: how sure it is that there is no answer, by id")
-    verb.add_argument("--na-prob-thresh", type=float, default=1.0, metavar="T", help='squad2: above it the answer is "" (1.0)')
+    verb.add_argument("--na-prob-thresh", type=float, metavar="T", help='squad2: above it the answer is "" (1.0)')
     verb.add_argument("--json", action="store_true", help="figures alone on standard output, as JSON")
 
 
@@ -31,4 +32,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.na_prob is not None and args.task != "squad2":
         raise ValueError(f"--na-prob goes with --task squad2: {args.task} has no unanswerable questions")
-    show(score_files(args.task, args.predictions, args.data, args.na_prob, args.na_prob_thresh), args.json)
+    if args.na_prob_thresh is not None and args.na_prob is None:
+        raise ValueError(f"--na-prob-thresh {args.na_prob_thresh} is a threshold of what --na-prob FILE holds: give that, too")
+    if args.na_prob_thresh is not None and math.isnan(args.na_prob_thresh):
+        raise ValueError("--na-prob-thresh nan: nothing is above that, nor below it; expected a number")
+    threshold = 1.0 if args.na_prob_thresh is None else args.na_prob_thresh
+    show(score_files(args.task, args.predictions, args.data, args.na_prob, threshold), args.json)

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.config.load import changed
 from pipeline.model.build import build_model
+from pipeline.run.bert_names import TOKEN_TYPES
 from pipeline.run.exported import read_exported
 from pipeline.run.started_from import weights_of_export
 from tests.helpers.exports import LEARNED, LENGTH, SEED, WIRINGS, configuration, exported, states, trained
 from tests.helpers.ranks import WITHOUT_REPORT, RankServer
 from tests.helpers.running import SMALL, set_options
 
+WORDS = "bert.embeddings.word_embeddings.weight"
 PLAIN = [name for name in WIRINGS if name.startswith("plain")]
 
 
@@ -185,6 +187,7 @@ def test_from_a_run_and_back(
     summary = json.loads((run / "summary.json").read_text())
     card = (folder / "README.md").read_text()
     assert f"{summary['heldout_loss']:.4g} nats" in card
+    assert card.count('from_pretrained("small.hf", trust_remote_code=True)') == 2, "transformers asks, for a tokenizer too"
     for name in ("README.md", "config.json", "tokenizer_config.json"):
         text = (folder / name).read_text()
         assert str(corpus.parent) not in text, name
@@ -198,6 +201,7 @@ def test_from_a_run_and_back(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert "exists" in call("export", "--run", run, "--out", folder)[2]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "is an exported model, which" in call("predict", "--run", folder, "--first", "a", "--second", "b")[2]
     assert "is an exported model already" in call("export", "--run", folder, "--out", tmp_path / "b")[2]
     assert "--data" in call("evaluate", "--run", folder)[2]
     assert "another tokenizer" in call("evaluate", "--run", folder, "--data", little_corpus)[2]
@@ -236,3 +240,24 @@ def test_another_vocabulary_or_head_is_named(transformers: ModuleType, corpus: P
     nsp = changed(what.config, {"data.objective": "mlm+nsp"})
     with pytest.raises(ValueError, match=r"nsp_head.* is missing"):
         read_exported(folder).fill(build_model(nsp, what.record["vocab_size"]))
+
+
+@pytest.mark.parametrize("change", [lambda w: w * float("nan"), lambda w: w.to(torch.int8)], ids=["NaN", "int8"])
+def test_weights_that_are_none_are_named(corpus: Path, tmp_path: Path, change: Callable[[Tensor], Tensor]) -> None:
+    what = trained(configuration(*WIRINGS["plain bert without types"]), corpus)
+    path = exported(tmp_path / "hf", what) / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[TOKEN_TYPES]  # which this model has not
+    save_file({**tensors, WORDS: change(tensors[WORDS])}, path)
+    with pytest.raises(ValueError, match=rf"{WORDS} holds torch\.\w+ that are no weights"):
+        read_exported(tmp_path / "hf").fill(what.model)
+
+
+@pytest.mark.parametrize("record", [{"step": "x"}, {"vocab_size": None}, {"config": []}])
+def test_a_record_of_other_kinds_is_none(corpus: Path, tmp_path: Path, record: dict[str, Any]) -> None:
+    folder = exported(tmp_path / "hf", trained(configuration(*WIRINGS["the paper's"]), corpus))
+    values = json.loads((folder / "config.json").read_text())
+    values["trained_by"] |= record
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="no whole `trained_by`"):
+        read_exported(folder)

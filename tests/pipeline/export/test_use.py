@@ -61,6 +61,7 @@ def snippets(transformers: ModuleType, folders: Path) -> dict[str, Any]:
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folders)
+        patch.setattr("builtins.input", lambda prompt: pytest.fail(f"the user is asked: {prompt}"))
         for snippet in SNIPPETS:
             exec(compile(snippet, "docs/export.md", "exec"), names)
     return names
@@ -116,7 +117,7 @@ def test_padding_changes_nothing(snippets: dict[str, Any], transformers: ModuleT
 @torch.no_grad()
 def test_the_same_places_in_bf16(transformers: ModuleType, asked: Trained, folders: Path) -> None:
     """Of starts and ends, the highest, by our model and by transformers', of a batch with padding."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folders / "squad.hf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders / "squad.hf", trust_remote_code=True)
     auto = transformers.AutoModelForQuestionAnswering
     theirs = auto.from_pretrained(folders / "squad.hf", trust_remote_code=True, dtype=torch.bfloat16).eval()
     batch = tokenizer(["Who?"] * len(CONTEXTS), list(CONTEXTS), padding=True, return_tensors="pt")
@@ -127,11 +128,49 @@ def test_the_same_places_in_bf16(transformers: ModuleType, asked: Trained, folde
     assert torch.equal(found.argmax(-1), logits.argmax(-1))
 
 
+@torch.no_grad()
+def test_what_is_not_read_is_refused(snippets: dict[str, Any]) -> None:
+    """Positions of the caller's own are not passed over in silence."""
+    batch = snippets["tokenizer"]("Ada saw it.", return_tensors="pt")
+    with pytest.raises(ValueError, match="position_ids: not read"):
+        snippets["model"](**batch, position_ids=batch["input_ids"])
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 4])
+def test_accumulated_gradients_are_those_of_the_batch(
+    transformers: ModuleType, folders: Path, tmp_path: Path, rows_at_once: int
+) -> None:
+    """A step of plain SGD moves the weights by its rate times the gradient of the four rows' mean loss."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders / "small.hf", trust_remote_code=True)
+    auto = transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(folders / "small.hf", trust_remote_code=True, hidden_dropout_prob=0.0)
+    rows = [{**tokenizer(text), "labels": i % 2} for i, text in enumerate(("One.", "Two cats.", "Three.", "Four and more."))]
+    batch = tokenizer.pad(rows, return_tensors="pt")
+    (wanted,) = torch.autograd.grad(model(**batch).loss, model.head.output.weight)
+    before = model.head.output.weight.detach().clone()
+    settings = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=1,
+        per_device_train_batch_size=rows_at_once,
+        gradient_accumulation_steps=len(rows) // rows_at_once,
+        optim="sgd",
+        learning_rate=1.0,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=True,
+    )
+    transformers.Trainer(model, settings, train_dataset=rows, processing_class=tokenizer).train()
+    torch.testing.assert_close(before - model.head.output.weight.detach(), wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_the_librarys_trainer(transformers: ModuleType, folders: Path, tmp_path: Path) -> None:
     """One step of it changes the weights; what it saves is what it has, to the bit."""
     auto, tokenizer = (
         transformers.AutoModelForQuestionAnswering,
-        transformers.AutoTokenizer.from_pretrained(folders / "squad.hf"),
+        transformers.AutoTokenizer.from_pretrained(folders / "squad.hf", trust_remote_code=True),
     )
     model = auto.from_pretrained(folders / "squad.hf", trust_remote_code=True)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -165,7 +204,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForQuestionAn
 transformers.logging.set_verbosity_error()
 texts, question, longest = json.load(sys.stdin)
 code = {"trust_remote_code": True}
-tokenizer = AutoTokenizer.from_pretrained("squad.hf")
+tokenizer = AutoTokenizer.from_pretrained("squad.hf", **code)
 batch = tokenizer(texts, padding=True, return_tensors="pt")
 with torch.no_grad():
     states = AutoModel.from_pretrained("small.hf", **code).eval()(**batch).last_hidden_state

@@ -188,6 +188,7 @@ def altered(tuned: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None
         (lambda r: r["source"].update(distance_from_initial=1e-9), "are the initial ones"),
         (lambda r: r["source"].update(weights_sha256="x"), "from different pretrained weights"),
         (lambda r: r.update(data={}), "from different data"),
+        (lambda r: r["config"]["optim"].update(lr=0.5), "by different settings"),
         (lambda r: r.pop("figures"), "no figures in it"),
     ],
 )

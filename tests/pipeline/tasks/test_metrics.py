@@ -1,7 +1,9 @@
 """The official figures, worked out by hand from the rules of evaluate-v1.1.py and evaluate-v2.0.py."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,7 @@ def squad_file(path: Path) -> Path:
         ('{"a": 1, "b": ""}', "'a' has 1, expected an answer"),
         ('{"z": ""}', "predictions of another file"),
         ('{"a": ""}', "the first is 'b'"),
+        ("[" * 99_999, "not JSON"),
     ],
 )
 def test_bad_predictions(tmp_path: Path, predictions: str, words: str) -> None:
@@ -138,15 +141,29 @@ def test_bad_predictions(tmp_path: Path, predictions: str, words: str) -> None:
     assert str(tmp_path / "p.json") in str(caught.value)
 
 
+@pytest.mark.parametrize("threshold", ["0", "nan"])
+def test_a_threshold_of_nothing(call: Callable[..., Any], tmp_path: Path, threshold: str) -> None:
+    (tmp_path / "p.json").write_text('{"a": "cats", "b": ""}')
+    (tmp_path / "odds.json").write_text('{"a": -1, "b": 2.5}')
+    odds = ["--na-prob", tmp_path / "odds.json"] if threshold == "nan" else []
+    files = (tmp_path / "p.json", squad_file(tmp_path / "dev.json"))
+    code, _, error = call("score", "--task", "squad2", *files, *odds, "--na-prob-thresh", threshold)
+    assert code == 2
+    assert "--na-prob-thresh" in error
+
+
 def test_files_are_scored(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"a": "cats", "b": "Cats"}')
     (tmp_path / "odds.json").write_text('{"a": -1, "b": 2.5}')
     data = squad_file(tmp_path / "dev.json")
     assert score_files("squad2", tmp_path / "p.json", data)["exact"] == 50
     assert score_files("squad2", tmp_path / "p.json", data, tmp_path / "odds.json", 1.0)["exact"] == 100
-    (tmp_path / "odds.json").write_text('{"a": NaN, "b": 2.5}')
-    with pytest.raises(ValueError, match="finite numbers"):
-        score_files("squad2", tmp_path / "p.json", data, tmp_path / "odds.json")
+    huge = f'{{"a": 1{"0" * 400}, "b": 2.5}}'
+    for odds, words in (('{"a": NaN, "b": 2.5}', "finite numbers"), (huge, "finite numbers"), ('{"a": 1}', "1 of 2 questions")):
+        (tmp_path / "odds.json").write_text(odds)
+        with pytest.raises(ValueError, match=words) as caught:
+            score_files("squad2", tmp_path / "p.json", data, tmp_path / "odds.json")
+        assert str(caught.value).startswith(f"{tmp_path / 'odds.json'}: ")
     pairs = tmp_path / "dev.jsonl"
     pairs.write_text('{"gold_label": "neutral", "sentence1": "x", "sentence2": "y"}\n')
     (tmp_path / "m.json").write_text('["neutral"]')

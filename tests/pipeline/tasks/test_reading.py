@@ -49,6 +49,7 @@ def test_squad_is_read(tmp_path: Path) -> None:
         ({"is_impossible": True}, "squad2", "impossible, yet it has answers"),
         ({"is_impossible": False, "answers": []}, "squad2", "has no answers"),
         ({"answers": [{"text": "cat"}]}, "squad1", "answer_start"),
+        ({"is_impossible": "false", "answers": []}, "squad2", "true or false, got 'false'"),
     ],
 )
 def test_a_bad_question(tmp_path: Path, changes: dict[str, Any], task: Any, words: str) -> None:
@@ -63,7 +64,13 @@ def test_a_bad_squad_file(tmp_path: Path) -> None:
         read_squad(squad(tmp_path / "dev.json", GOOD, GOOD), "squad1")
     with pytest.raises(ValueError, match="empty context"):
         read_squad(squad(tmp_path / "dev.json", {**GOOD, "answers": [], "is_impossible": True}, context=" \n"), "squad2")
-    for content, words in ((b"{", "not the JSON"), (b"[1]", "not SQuAD"), (b"\xff", "UTF-8"), (b'{"data": []}', "no question")):
+    for content, words in (
+        (b"{", "not the JSON"),
+        (b"[1]", "not SQuAD"),
+        (b"\xff", "UTF-8"),
+        (b'{"data": []}', "no question"),
+        (b"[" * 99_999, "JSON"),
+    ):
         (tmp_path / "dev.json").write_bytes(content)
         with pytest.raises(ValueError, match=words):
             read_squad(tmp_path / "dev.json", "squad1")
@@ -82,12 +89,16 @@ def test_mnli_is_read(tmp_path: Path) -> None:
     path = tmp_path / "dev_matched.tsv"  # GLUE's: no quoting, and an unpaired quote is text
     path.write_text('index\tpairID\tsentence1\tsentence2\tlabel1\tgold_label\n0\t7e\t"5" long\tIt "is.\tneutral\tentailment\n')
     assert read_mnli(path) == [Pair("7e", '"5" long', 'It "is.', 0)]
+    header, long = "\ufeffsentence1\tsentence2\tgold_label\r\n", "x" * 200_000  # as Windows writes it; a carriage return within
+    path.write_bytes(f"{header}a\rb\u2028c\t{long}\tneutral\r\n".encode())
+    assert read_mnli(path) == [Pair("0", "a\rb\u2028c", long, 1)]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (JSONL % ("maybe", ""), "line 1: gold_label 'maybe', expected one of entailment"),
+        ("\n\n" + JSONL % ("maybe", ""), "line 3: gold_label"),
         (JSONL % ("neutral", ', "pairID": "1"') * 2, "id '1' is there twice"),
         ('{"premise": "x"}\n', "no sentence1, sentence2, gold_label"),
         ('{"data": []}', "not MNLI"),

@@ -62,6 +62,16 @@ def test_an_answer_comes_back_as_it_stands_in_the_original(
     assert text_of(Question("1", "?", context), tokens, span) == answer
 
 
+def test_an_answer_ends_where_its_last_word_does(tokenizer: sentencepiece.SentencePieceProcessor) -> None:
+    """A lone "▁" before a character that has no piece stands for nothing, and takes no white space into an answer."""
+    context = "the cat  東京"
+    tokens = tokenize(tokenizer, context)
+    lone = tokenizer.encode(aligned(context).text, out_type=str).index("▁")
+    assert text_of(Question("1", "?", context), tokens, (0, lone)) == "the cat"
+    assert text_of(Question("1", "?", context), tokens, (lone, lone)) == ""
+    assert text_of(Question("1", "?", context), tokens, (lone, lone + 1)) == "東京"
+
+
 POOL = "abé \u0301\u0323ﬁ½İı\u00ad\u200b\u200d👨👩\ud83d\ude00 \t\n\u3000東京\u1112\u1161\u11ab\u09c7\u09be\x1c\x00\u0344ÅK."
 
 

@@ -68,6 +68,9 @@ def test_masks_that_touch_each_other_and_unknown_letters(pieces: sentencepiece.S
     assert masked_ids(pieces, "[MASK]", 64) == [CLS_ID, MASK_ID, SEP_ID]
     assert masked_ids(pieces, "[MASK][MASK] [MASK]", 64) == [CLS_ID, MASK_ID, MASK_ID, MASK_ID, SEP_ID]
     full_stop = pieces.piece_to_id(".")
+    plain = masked_ids(pieces, "the cooperation of [MASK]", 64)
+    assert masked_ids(pieces, "\ufeffthe co\u00adop\u200beration of [MASK]", 64) == plain, "cleaned as a corpus is"
+    assert masked_ids(pieces, "\ud800 [MASK]", 64) == masked_ids(pieces, "\ufffd [MASK]", 64), "a lone surrogate"
     assert masked_ids(pieces, "[MASK].", 64) == [CLS_ID, MASK_ID, full_stop, SEP_ID]
     space = pieces.piece_to_id("▁")
     assert masked_ids(pieces, "\u5b57[MASK]\u5b57", 64) == [CLS_ID, space, UNK_ID, MASK_ID, UNK_ID, SEP_ID]
