@@ -6,6 +6,7 @@ apostrophes, addresses, entities (decoded once, last), and punctuation, which is
 
 import html.entities
 import re
+from collections.abc import Iterator
 
 from preprocessing.sources.wiki.marks import CONTROLS, GAP, HEADING, KEEP, NOTE, SEAM
 from preprocessing.sources.wiki.names import Site, is_switch
@@ -29,6 +30,7 @@ _KEPT = re.compile(f"{KEEP}(\\d+){KEEP}")
 _ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
 _HEADING = re.compile(r"(={1,6})(.+?)(={1,6})$")
 _LIST = re.compile(rf"[{GAP}{SEAM}\s]*([*#:;]+)")
+_PROSE = re.compile(rf"[{GAP}{NOTE}{SEAM}]*[\"“”‘’'«»„(\[{KEEP}]*(?!\d{{1,3}}[.)])[^\W_]")  # a line of it begins like this
 _RULE = re.compile(rf"[{GAP}{NOTE}{SEAM}]*-{{4,}}")
 _LEFT_OVER = re.compile(r"\|(?:[-}+]|[^|]*\|\||[^|=]{0,60}=[^|]*\|)|\{\||![^!\n]*!!")
 _TERM = re.compile(r":\s")
@@ -49,10 +51,25 @@ def plain_text(wikitext: str, site: Site | None = None, removed: Removed | None 
     if "__" in text:
         text = _SWITCH.sub(lambda found: SEAM if is_switch(found[1]) else found[0], text)
     lines: list[str] = []
-    for raw in text.split("\n"):
+    for raw in _blocks(text):
         if raw and not raw.isspace():
             lines += _laid_out(raw, kept, removed)
     return "\n".join(_without_empty_sections(lines, removed))
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Paragraphs, list items, headings: a line of prose goes on with the next one, as a reader of the page sees it, unless an
+    empty line or markup (BREAK) parts them. Apostrophes are balanced line by line."""
+    block: list[str] = []
+    goes_on = False
+    for raw in text.split("\n"):
+        is_prose = _PROSE.match(raw) is not None
+        if block and not (goes_on and is_prose):
+            yield " ".join(block)
+            block = []
+        block.append(without_quotes(raw) if "''" in raw else raw)
+        goes_on = is_prose
+    yield " ".join(block)
 
 
 def _without_addresses(text: str, removed: Removed) -> str:
@@ -95,9 +112,7 @@ def _laid_out(raw: str, kept: list[str], removed: Removed) -> list[str]:
 
 
 def _paragraph(line: str, kept: list[str]) -> str:
-    """One line's text."""
-    if "''" in line:
-        line = without_quotes(line)
+    """One block's text."""
     line = line.replace(SEAM, "")
     if KEEP in line:
         line = _KEPT.sub(lambda found: kept[int(found[1])], line)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from preprocessing.sources.wiki.arguments import Arguments
 from preprocessing.sources.wiki.leftovers import closes_single, counted_name, ends_with_digit
 from preprocessing.sources.wiki.links import link_text
-from preprocessing.sources.wiki.marks import GAP, NOTE, SEAM
+from preprocessing.sources.wiki.marks import BREAK, GAP, NOTE, SEAM
 from preprocessing.sources.wiki.names import Site, folded
 from preprocessing.sources.wiki.removed import Removed
 from preprocessing.sources.wiki.shown import FUNCTIONS
@@ -52,6 +52,7 @@ class _Scanner:
     def __init__(self, text: str, site: Site, kept: list[str]) -> None:
         self._text = text
         self._site = site
+        self._in_verses = False  # between <poem> and </poem> each line is one
         self._english = site.language.partition("-")[0].lower() in ("", "en")
         self._stack = Stack(kept)
         self._closings = Closings(text)
@@ -75,7 +76,8 @@ class _Scanner:
                 raise TooManyMarks(f"more than {MOST_MARKS:,} marks of markup")
             start, mark = found.start(), found[0]
             if start > at:
-                opened[-1].parts[-1].append(text[at:start])
+                between = text[at:start]
+                opened[-1].parts[-1].append(between.replace("\n", BREAK) if self._in_verses else between)
             at = self._meet(mark, start, found.end())
         self._stack.add(text[at:])
         self._stack.flush(1)
@@ -125,7 +127,9 @@ class _Scanner:
             if tag.name in HIDDEN and not tag.closing and tag.attributes.endswith("/"):
                 self._drop_tag(tag)  # <ref name="a" />
             else:
-                self._stack.add("\n" if tag.name in BLOCK else SEAM)
+                if tag.name == "poem":
+                    self._in_verses = not tag.closing
+                self._stack.add(BREAK if tag.name in BLOCK else SEAM)
             return tag.end
         found = self._closings.find(tag)
         if found is None:
@@ -142,7 +146,7 @@ class _Scanner:
 
     def _without_end(self, tag: Tag) -> int:
         self._stack.top.counted["tag without an end"] += 1
-        self._stack.add("\n" if HIDDEN.get(tag.name) in ("gallery", "table") else SEAM)
+        self._stack.add(BREAK if HIDDEN.get(tag.name) in ("gallery", "table") else SEAM)
         return end_of_gallery(self._text, tag.end) if tag.name == "gallery" else tag.end
 
     # Lines
@@ -150,7 +154,7 @@ class _Scanner:
     def _line(self, mark: str, end: int) -> int:
         if mark.endswith("{|"):
             if self._stack.top.kind in ("page", "{|"):
-                self._stack.add("\n")
+                self._stack.add(BREAK)
                 self._stack.push(Open("{|"))
                 return end
             self._stack.add("\n")  # in an argument: a brace, and a bar
@@ -172,7 +176,7 @@ class _Scanner:
             return end - 2  # a bar, then a brace
         self._stack.flush(depth + 1)
         self._stack.open.pop()
-        self._stack.add("\n")
+        self._stack.add(BREAK)
         self._stack.drop("table")
         return end
 

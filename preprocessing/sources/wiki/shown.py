@@ -9,8 +9,8 @@ from collections.abc import Callable
 from preprocessing.sources.wiki import units
 from preprocessing.sources.wiki.arguments import Arguments
 from preprocessing.sources.wiki.codes import COUNTRIES, CURRENCIES
+from preprocessing.sources.wiki.marks import BREAK
 
-BREAK = "\n"
 Show = Callable[[Arguments], str | None]
 _MUSIC = {
     "flat": "♭",
@@ -56,7 +56,7 @@ def numbered(number: int) -> Show:
 
 def block(arguments: Arguments) -> str | None:
     text = arguments.first("text", "quote", "content", "1", "texte", "texto", "text1")
-    return None if text is None else f"{BREAK}{text}{BREAK}"
+    return None if text is None else BREAK + text.replace("\n", BREAK) + BREAK  # of verses each line is one
 
 
 def joined(separator: str) -> Show:

@@ -7,7 +7,8 @@ maintenance, navigation; or (3) unknown: dropped, and counted by name. Names are
 # ruff: noqa: E501 (tables are best read as tables)
 from preprocessing.sources.wiki import dates, languages, shown, units
 from preprocessing.sources.wiki.codes import COUNTRIES, CURRENCIES, LANGUAGES
-from preprocessing.sources.wiki.shown import BREAK, Show
+from preprocessing.sources.wiki.marks import BREAK
+from preprocessing.sources.wiki.shown import Show
 
 
 def _names(text: str) -> list[str]:

@@ -23,7 +23,7 @@ from preprocessing.sources.wikitext import plain_text
             "''x''<nowiki/>'s and it{{'s}} and rock {{'}}n{{'}} roll, the boys{{-'}}",
             "x's and it's and rock 'n' roll, the boys'",
         ),
-        ("''open\n'''next", "open\nnext"),  # balanced line by line
+        ("''open\n'''next", "open next"),  # balanced line by line
     ],
 )
 def test_apostrophes(wikitext: str, plain: str) -> None:
