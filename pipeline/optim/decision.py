@@ -244,8 +244,8 @@ def square_sum(x: Tensor) -> Tensor:
     squares = torch.linalg.vector_norm(rows, dim=1).square_()
     square = squares.sum(dtype=torch.float64)
     if not x.is_cuda and rows.numel():
-        largest, second = squares.topk(2)[0].tolist() if len(squares) > 1 else (float(squares), math.nan)
-        alike = int((squares == largest).sum()) if second == largest else 1
+        largest = float(squares.max())
+        alike = int((squares == largest).sum())
         if alike * largest > MOST_OF * float(square):
             square += alike * (rows[int(squares.argmax())].double().square().sum() - largest)
     rest = x[rows.numel() :].double()
