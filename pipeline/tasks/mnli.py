@@ -57,10 +57,7 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _tsv(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """GLUE's files quote nothing: a tab always ends a field, and a quotation mark is text."""
-    names: list[str] | None = None
-    for number, line in _lines(path):
-        fields = line.split("\t")
-        if names is None:
-            names = fields
-        else:
-            yield number, dict(zip(names, fields, strict=False))
+    lines = _lines(path)
+    names = next(lines, (1, ""))[1].split("\t")
+    for number, line in lines:
+        yield number, dict(zip(names, line.split("\t"), strict=False))
